@@ -1,0 +1,132 @@
+"""Training on the device: one compiled step, one compiled epoch, one compiled evaluation."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+
+from jaxnn.activations import Activation, sigmoid
+from jaxnn.losses import cross_entropy
+from jaxnn.mlp import Params, depth, feed_forward, gradient
+from jaxnn.optimisers import momentum
+
+Optimiser = Callable[..., optax.GradientTransformation]
+Hyper = Mapping[str, Array]
+
+EVALUATION_ROWS = 2000
+
+
+class TrainState(NamedTuple):
+    """What a step changes: the parameters and the optimiser's state (momentum's V)."""
+
+    params: Params
+    opt_state: optax.OptState
+
+
+class Evaluation(NamedTuple):
+    """Mean cross-entropy (nats), accuracy in [0, 1], and the logits of every row (n, C)."""
+
+    loss: Array
+    accuracy: Array
+    logits: Array
+
+
+def init_state(params: Params, hyper: Hyper, optimiser: Optimiser = momentum) -> TrainState:
+    """The state before the first step."""
+    return TrainState(params, optimiser(**hyper).init(params))
+
+
+def unit_interval(images: Array, scale: Array) -> Array:
+    """Pixels as float32 in [0, 1]: `scale` is 1 over the largest value that a pixel can have."""
+    return images.astype(jnp.float32) * scale
+
+
+def one_hot(labels: Array, n_classes: int) -> Array:
+    """(m,) integers to (m, C) float32 rows with a single 1."""
+    return jax.nn.one_hot(labels, n_classes, dtype=jnp.float32)
+
+
+@partial(jax.jit, static_argnames=("optimiser", "activation"), donate_argnames="state")
+def train_step(
+    state: TrainState,
+    X: Array,
+    Y: Array,
+    hyper: Hyper,
+    *,
+    optimiser: Optimiser = momentum,
+    activation: Activation = sigmoid,
+) -> TrainState:
+    """Forward, backward, momentum, update: one step on a batch X (m, n_x), Y (m, C).
+
+    `state` is donated: its buffers are reused for the result. `hyper` holds the arguments of
+    `optimiser` as arrays, so that another learning rate runs the same compiled program.
+    """
+    grads = gradient(state.params, X, Y, activation)
+    updates, opt_state = optimiser(**hyper).update(grads, state.opt_state, state.params)
+    return TrainState(optax.apply_updates(state.params, updates), opt_state)
+
+
+@partial(
+    jax.jit, static_argnames=("batch_size", "optimiser", "activation"), donate_argnames="state"
+)
+def train_epoch(
+    state: TrainState,
+    images: Array,
+    labels: Array,
+    scale: Array,
+    key: Array,
+    hyper: Hyper,
+    *,
+    batch_size: int,
+    optimiser: Optimiser = momentum,
+    activation: Activation = sigmoid,
+) -> TrainState:
+    """One pass over the data in an order drawn from `key`: every example once, in one program.
+
+    images (n, n_x) as stored, labels (n,). Where `batch_size` does not divide n, the rest is a
+    last, smaller batch: its mean is over its own examples.
+    """
+    n = images.shape[0]
+    order = jax.random.permutation(key, n)
+    n_classes = state.params[f"b{depth(state.params)}"].shape[0]
+
+    def step(state: TrainState, rows: Array) -> tuple[TrainState, None]:
+        X = unit_interval(images.at[rows].get(mode="promise_in_bounds"), scale)
+        Y = one_hot(labels.at[rows].get(mode="promise_in_bounds"), n_classes)
+        return train_step(state, X, Y, hyper, optimiser=optimiser, activation=activation), None
+
+    whole = n - n % batch_size
+    state, _ = jax.lax.scan(step, state, order[:whole].reshape(-1, batch_size))
+    if whole < n:
+        state, _ = step(state, order[whole:])
+    return state
+
+
+@partial(jax.jit, static_argnames="activation")
+def evaluate(
+    params: Params,
+    images: Array,
+    labels: Array,
+    scale: Array,
+    *,
+    activation: Activation = sigmoid,
+) -> Evaluation:
+    """Loss, accuracy and logits over every row, a slice of rows at a time to bound the memory."""
+    n = images.shape[0]
+    last = f"Z{depth(params)}"
+
+    def logits_of(rows: Array) -> Array:
+        return feed_forward(params, unit_interval(rows, scale), activation)[last]
+
+    whole = n - n % EVALUATION_ROWS
+    slices = images[:whole].reshape(-1, EVALUATION_ROWS, images.shape[1])
+    n_classes = params[f"b{depth(params)}"].shape[0]
+    Z = jax.lax.map(logits_of, slices).reshape(whole, n_classes)
+    if whole < n:
+        Z = jnp.concatenate([Z, logits_of(images[whole:])])
+    accuracy = (Z.argmax(axis=1) == labels).mean(dtype=jnp.float32)
+    return Evaluation(cross_entropy(Z, one_hot(labels, n_classes)), accuracy, Z)
