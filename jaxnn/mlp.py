@@ -14,6 +14,7 @@ dZ_l and dA_l are the derivatives of each example's own loss; dW_l and db_l thos
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 
 import jax
 import jax.numpy as jnp
@@ -35,7 +36,7 @@ def init_params(
     has the variance of one input, whatever the width.
     """
     params = {}
-    for layer, (n_in, n_out) in enumerate(zip(sizes[:-1], sizes[1:], strict=True), start=1):
+    for layer, (n_in, n_out) in enumerate(pairwise(sizes), start=1):
         W = jax.random.normal(jax.random.fold_in(key, layer), (n_out, n_in), dtype)
         params[f"W{layer}"] = W * n_in**-0.5
         params[f"b{layer}"] = jnp.zeros(n_out, dtype)

@@ -13,6 +13,7 @@ from jaxnn.activations import Activation, sigmoid
 from jaxnn.losses import cross_entropy
 from jaxnn.mlp import Params, depth, feed_forward, gradient
 from jaxnn.optimisers import momentum
+from jaxnn.shuffle import permutation
 
 Optimiser = Callable[..., optax.GradientTransformation]
 Hyper = Mapping[str, Array]
@@ -28,11 +29,16 @@ class TrainState(NamedTuple):
 
 
 class Evaluation(NamedTuple):
-    """Mean cross-entropy (nats), accuracy in [0, 1], and the logits of every row (n, C)."""
+    """Mean cross-entropy (nats), how many rows are classified right, and the logits (n, C)."""
 
     loss: Array
-    accuracy: Array
+    correct: Array
     logits: Array
+
+    @property
+    def accuracy(self) -> float:
+        """The share of rows that are classified right."""
+        return int(self.correct) / self.logits.shape[0]
 
 
 def init_state(params: Params, hyper: Hyper, optimiser: Optimiser = momentum) -> TrainState:
@@ -91,7 +97,7 @@ def train_epoch(
     last, smaller batch: its mean is over its own examples.
     """
     n = images.shape[0]
-    order = jax.random.permutation(key, n)
+    order = permutation(key, n)
     n_classes = state.params[f"b{depth(state.params)}"].shape[0]
 
     def step(state: TrainState, rows: Array) -> tuple[TrainState, None]:
@@ -115,7 +121,7 @@ def evaluate(
     *,
     activation: Activation = sigmoid,
 ) -> Evaluation:
-    """Loss, accuracy and logits over every row, a slice of rows at a time to bound the memory."""
+    """Loss, correct answers and logits over every row, a slice at a time to bound the memory."""
     n = images.shape[0]
     last = f"Z{depth(params)}"
 
@@ -128,5 +134,5 @@ def evaluate(
     Z = jax.lax.map(logits_of, slices).reshape(whole, n_classes)
     if whole < n:
         Z = jnp.concatenate([Z, logits_of(images[whole:])])
-    accuracy = (Z.argmax(axis=1) == labels).mean(dtype=jnp.float32)
-    return Evaluation(cross_entropy(Z, one_hot(labels, n_classes)), accuracy, Z)
+    correct = (Z.argmax(axis=1) == labels).sum(dtype=jnp.int32)
+    return Evaluation(cross_entropy(Z, one_hot(labels, n_classes)), correct, Z)

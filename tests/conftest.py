@@ -1,6 +1,7 @@
 """Every test runs under jax's strictest rules; MNIST comes from JAXNN_DATA_DIR or not at all."""
 
 import os
+from contextlib import contextmanager
 from pathlib import Path
 
 import jax
@@ -17,3 +18,25 @@ def mnist_dir() -> Path:
     if not place:
         pytest.skip("JAXNN_DATA_DIR is not set: it names a folder that holds MNIST")
     return Path(place)
+
+
+@pytest.fixture
+def compilations():
+    """A context that collects an event for every program that XLA compiles inside it."""
+    listening: list[list[str]] = []
+
+    def listener(event: str, duration: float, **_: object) -> None:
+        if event.endswith("backend_compile_duration"):
+            for events in listening:
+                events.append(event)
+
+    @contextmanager
+    def collect():
+        events: list[str] = []
+        listening.append(events)
+        yield events
+        listening.remove(events)
+
+    jax.monitoring.register_event_duration_secs_listener(listener)
+    yield collect
+    jax.monitoring.unregister_event_duration_listener(listener)
