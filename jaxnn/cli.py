@@ -1,0 +1,114 @@
+"""What the commands share: flags with a stated range, and errors of one line.
+
+Nothing here imports jax, so that `--help` answers at once.
+"""
+
+import argparse
+import math
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+from jaxnn.errors import JaxnnError
+
+USER_ERROR = 2
+INTERRUPTED = 130
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser that accepts `--batch-size` for `--batch_size` and shows every default."""
+
+    def __init__(self, description: str, epilog: str | None = None, **options: Any) -> None:
+        super().__init__(
+            description=description,
+            epilog=epilog,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+            **options,
+        )
+
+    def parse_known_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def]
+        given = sys.argv[1:] if args is None else list(args)
+        return super().parse_known_args([self._spelled(word) for word in given], namespace)
+
+    def _spelled(self, word: str) -> str:
+        flag, equals, value = word.partition("=")
+        underscored = "--" + flag[2:].replace("-", "_")
+        known = flag.startswith("--") and underscored in self._option_string_actions
+        return underscored + equals + value if known else word
+
+    def error(self, message: str) -> NoReturn:
+        print(f"error: {message}\n(`{self.prog} --help` explains every flag)", file=sys.stderr)
+        raise SystemExit(USER_ERROR)
+
+
+def integer(low: int, high: int) -> Callable[[str], int]:
+    """An argparse type: an integer from `low` to `high`, both included."""
+
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = low - 1
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(
+                f"expected an integer from {low} to {high}, found {text!r}"
+            )
+        return value
+
+    return parse
+
+
+def number(
+    low: float, high: float, *, low_included: bool, high_included: bool
+) -> Callable[[str], float]:
+    """An argparse type: a finite number between `low` and `high`."""
+    allowed = (
+        f"{'at least' if low_included else 'greater than'} {low:g} and "
+        f"{'at most' if high_included else 'less than'} {high:g}"
+    )
+
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        above = value >= low if low_included else value > low
+        below = value <= high if high_included else value < high
+        if not (above and below):
+            raise argparse.ArgumentTypeError(f"expected a number {allowed}, found {text!r}")
+        return value
+
+    return parse
+
+
+def share(text: str) -> float:
+    """An argparse type: a count of examples (1, 2, …), or a fraction of them between 0 and 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not (0 < value < 1 or (1 <= value < 2**31 and value == int(value))):
+        raise argparse.ArgumentTypeError(
+            f"expected a fraction between 0 and 1 or a whole number from 1, found {text!r}"
+        )
+    return value
+
+
+def run(main: Callable[[Sequence[str] | None], int]) -> NoReturn:
+    """Call a command's `main`; a user's mistake becomes one line on stderr and exit status 2."""
+    try:
+        status = main(None)
+        sys.stdout.flush()
+    except JaxnnError as error:
+        print(f"error: {error}", file=sys.stderr)
+        status = USER_ERROR
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        status = INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output has gone (`… | head`): leave quietly, also at interpreter exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 0
+    raise SystemExit(status)

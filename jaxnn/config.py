@@ -1,0 +1,34 @@
+"""Everything that decides the outcome of a training run, apart from the data itself."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Config:
+    """The document's hyperparameters with its values as defaults, and the seed of all randomness.
+
+    `validation` is the number of training examples (1, 2, …) or the share of them (a fraction below
+    1) that is set aside to choose the epoch by; `patience` the epochs without a better validation
+    loss after which training stops. None turns either off.
+    """
+
+    lr: float = 0.5
+    beta: float = 0.9
+    epochs: int = 50
+    batch_size: int = 64
+    n_h: tuple[int, ...] = (64,)
+    activation: str = "sigmoid"
+    seed: int = 0
+    validation: float | None = None
+    patience: int | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON holds it: tuples are lists there."""
+        return {**asdict(self), "n_h": list(self.n_h)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Config":
+        """The inverse of `to_dict`. Raises TypeError for a name that no configuration has."""
+        return cls(**{**values, "n_h": tuple(values["n_h"])})

@@ -1,0 +1,40 @@
+"""A validation set, taken out of the training set."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from jaxnn.data.dataset import Dataset
+from jaxnn.errors import UsageError
+
+
+def with_validation(dataset: Dataset, share: float, seed: int) -> Dataset:
+    """`dataset` with part of its training set in place of its test set.
+
+    `share` is a number of examples (1, 2, …) or a fraction of them below 1. They are drawn at
+    random by `seed`, stratified: each class gives its proportion, rounded.
+
+    Raises `UsageError` unless at least one example is left on either side.
+    """
+    n = dataset.n_train
+    size = round(share * n) if share < 1 else int(share)
+    if not 0 < size < n:
+        raise UsageError(
+            f"--validation {share:g}: expected 1 to {n - 1} of the {n} training examples, or a "
+            "fraction that amounts to so many"
+        )
+    order = np.random.default_rng(seed).permutation(n)
+    held = order[np.argsort(_place_in_class(dataset.y_train[order]), kind="stable")[:size]]
+    kept = np.ones(n, bool)
+    kept[held] = False
+    x, y = dataset.x_train, dataset.y_train
+    return replace(dataset, x_train=x[kept], y_train=y[kept], x_test=x[~kept], y_test=y[~kept])
+
+
+def _place_in_class(labels: np.ndarray) -> np.ndarray:
+    """How far along its class each example is, from 0 to 1: the first of every class come first."""
+    place = np.empty(len(labels))
+    for label in np.unique(labels):
+        rows = np.flatnonzero(labels == label)
+        place[rows] = (np.arange(len(rows)) + 0.5) / len(rows)
+    return place

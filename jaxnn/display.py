@@ -1,0 +1,125 @@
+"""What a person sees while a network trains: a few lines, a progress bar, the table."""
+
+import io
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+from rich import box, progress
+from rich.console import Console
+from rich.table import Table
+
+from jaxnn.config import Config
+from jaxnn.data import Dataset
+from jaxnn.fit import Progress, Record
+from jaxnn.gradcheck import GradientReport
+from jaxnn.metrics import AVERAGES, COLUMNS, Report
+from jaxnn.runs import Run
+
+
+def console(**options: Any) -> Console:
+    """Standard output: styled on a terminal, plain text elsewhere."""
+    return Console(highlight=False, soft_wrap=True, **options)
+
+
+def notice(line: str) -> None:
+    """One prominent line on standard error."""
+    Console(stderr=True, highlight=False, soft_wrap=True).print(
+        line, style="bold yellow", markup=False
+    )
+
+
+def summary(dataset: Dataset, config: Config) -> None:
+    """The data, the network and the device, before anything is computed."""
+    sizes = "-".join(map(str, (dataset.n_x, *config.n_h, dataset.n_classes)))
+    device = jax.devices()[0]
+    console().print(
+        f"data      {dataset.name}: {dataset.n_train:,} training and {dataset.n_test:,} test "
+        f"examples, from {dataset.source}\n"
+        f"network   {sizes}, {config.activation} and softmax; lr {config.lr:g}, "
+        f"beta {config.beta:g}, batches of {config.batch_size}, seed {config.seed}\n"
+        f"device    {device.platform} ({device.device_kind}), jax {jax.__version__}",
+        markup=False,
+    )
+
+
+def verdict(check: GradientReport) -> None:
+    """One line: the gradients hold, and how closely."""
+    console().print(
+        f"verified  every hand-written gradient agrees with jax.grad: largest relative error "
+        f"{check.max_relative_error:.1e}",
+        markup=False,
+    )
+
+
+def epochs(steps: Iterable[Progress], total: int, done: int) -> Iterator[Progress]:
+    """Pass the epochs through: a line for each, and on a terminal a bar with the time left."""
+    out = console()
+    bar = progress.Progress(
+        progress.TextColumn("epoch"),
+        progress.MofNCompleteColumn(),
+        progress.BarColumn(bar_width=None),
+        progress.TextColumn("time left"),
+        progress.TimeRemainingColumn(),
+        console=out,
+        transient=True,
+        disable=not out.is_terminal,
+    )
+    with bar:
+        task = bar.add_task("training", total=total, completed=done)
+        for step in steps:
+            out.print(_line(step.history[-1], total), markup=False)
+            bar.update(task, completed=len(step.history))
+            yield step
+
+
+def _line(record: Record, total: int) -> str:
+    held_out = "validation" if "validation_loss" in record else "test"
+    return (
+        f"epoch {record['epoch']:>{len(str(total))}}/{total}"
+        f"   loss: train {record['train_loss']:.4f}, {held_out} {record[f'{held_out}_loss']:.4f}"
+        f"   accuracy: train {record['train_accuracy']:.2%}, "
+        f"{held_out} {record[f'{held_out}_accuracy']:.2%}   {record['seconds']:.2f} s"
+    )
+
+
+def how_to_resume(run: Run, progress: Progress) -> None:
+    """After an interruption: what is saved, and the command that goes on."""
+    console().print(
+        f"interrupted after epoch {len(progress.history)} of {run.config.epochs}; everything is "
+        f"saved. To go on:\n  python scripts/train.py --resume {run.folder}",
+        markup=False,
+    )
+
+
+def table(report: Report, accuracy: float) -> str:
+    """The document's table as text: precision, recall, F1 and support, per class and averaged."""
+    grid = Table(box=box.SIMPLE_HEAD)
+    for column in ("class", *COLUMNS):
+        grid.add_column(column, justify="right")
+    for row, values in report.items():
+        if row == AVERAGES[0]:
+            grid.add_section()
+            grid.add_row("accuracy", "", "", f"{accuracy:.4f}", f"{values['support']:.0f}")
+        grid.add_row(row, *_cells(values))
+    text = io.StringIO()
+    Console(file=text, width=80).print(grid)
+    lines = [line.rstrip() for line in text.getvalue().splitlines()]
+    return "\n".join(lines).strip("\n") + "\n"
+
+
+def _cells(values: Mapping[str, float]) -> Sequence[str]:
+    *ratios, support = (values[column] for column in COLUMNS)
+    return [*(f"{ratio:.4f}" for ratio in ratios), f"{support:.0f}"]
+
+
+def outcome(table: str, result: Mapping[str, Any], folder: Path) -> None:
+    """The table, the summary in one line, and where everything lies."""
+    console().print(
+        f"{table}\n"
+        f"test accuracy {result['test_accuracy']:.2%} after {result['epochs']} epochs; "
+        f"{result['train_seconds']:.1f} s of training, {result['total_seconds']:.1f} s in all\n"
+        f"results in {folder}",
+        markup=False,
+    )

@@ -1,0 +1,119 @@
+"""A whole training run, epoch by epoch, as far as it has come."""
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnn.activations import ACTIVATIONS
+from jaxnn.config import Config
+from jaxnn.data import Dataset
+from jaxnn.errors import TrainingDivergedError
+from jaxnn.mlp import Params, init_params
+from jaxnn.training import Evaluation, Hyper, TrainState, evaluate, init_state, train_epoch
+
+Record = dict[str, Any]
+
+
+class Progress(NamedTuple):
+    """Where a run stands: all that is needed to go on, as NumPy arrays.
+
+    `history` has a record for every epoch: epoch, train_loss, test_loss, train_accuracy,
+    test_accuracy (or validation_… where a part is held out for validation) and seconds, those of
+    the training steps alone. `best` holds the parameters with the lowest validation loss so far.
+    """
+
+    state: TrainState
+    history: tuple[Record, ...] = ()
+    best: Params | None = None
+
+    @property
+    def chosen(self) -> Params:
+        """The parameters that the run stands for: the best by validation, else the latest."""
+        return self.best or self.state.params
+
+
+def hyperparameters(config: Config) -> Hyper:
+    """The arguments of `optimisers.momentum`, as arrays: other values run the same program."""
+    return {"lr": jnp.float32(config.lr), "beta": jnp.float32(config.beta)}
+
+
+def start(config: Config, n_x: int, n_classes: int) -> Progress:
+    """Before the first epoch: parameters drawn from the seed, momentum at rest."""
+    key = jax.random.fold_in(jax.random.key(config.seed), 0)
+    params = init_params(key, (n_x, *config.n_h, n_classes))
+    return Progress(_on_host(init_state(params, hyperparameters(config))))
+
+
+def fit(dataset: Dataset, config: Config, progress: Progress | None = None) -> Iterator[Progress]:
+    """Train for the epochs that are left, yielding after each; the first one compiles.
+
+    Epoch e is shuffled by a key that depends on the seed and on e alone: a run that goes on from
+    any `progress` repeats the uninterrupted run bit for bit, on the same machine and versions.
+
+    Raises `TrainingDivergedError` in the epoch after which a loss is not finite.
+    """
+    state, history, best = progress or start(config, dataset.n_x, dataset.n_classes)
+    activation = ACTIVATIONS[config.activation]
+    hyper, scale = hyperparameters(config), jnp.float32(dataset.scale)
+    keys = jax.random.fold_in(jax.random.key(config.seed), 1)
+    state, train, held_out = jax.device_put(
+        (state, (dataset.x_train, dataset.y_train), (dataset.x_test, dataset.y_test))
+    )
+    held_out_name = "validation" if config.validation else "test"
+    one_epoch = train_epoch.lower(
+        state, *train, scale, keys, hyper, batch_size=config.batch_size, activation=activation
+    ).compile()
+
+    def measured(params: Params) -> Record:
+        return _measures(
+            **{
+                name: evaluate(params, *split, scale, activation=activation)
+                for name, split in (("train", train), (held_out_name, held_out))
+            }
+        )
+
+    while len(history) < config.epochs and not out_of_patience(history, config.patience):
+        key = jax.random.fold_in(keys, len(history) + 1)
+        begun = time.perf_counter()
+        state = jax.block_until_ready(one_epoch(state, *train, scale, key, hyper))
+        seconds = time.perf_counter() - begun
+        record = {"epoch": len(history) + 1, **measured(state.params), "seconds": seconds}
+        _require_finite(record, config)
+        history = (*history, record)
+        if config.validation and best_epoch(history) == len(history):
+            best = _on_host(state.params)
+        yield Progress(_on_host(state), history, best)
+
+
+def best_epoch(history: Sequence[Record]) -> int:
+    """The first epoch with the lowest validation loss, counted from 1."""
+    losses = [record["validation_loss"] for record in history]
+    return losses.index(min(losses)) + 1
+
+
+def out_of_patience(history: Sequence[Record], patience: int | None) -> bool:
+    """Whether the last `patience` epochs brought no lower validation loss."""
+    return bool(history) and patience is not None and len(history) - best_epoch(history) >= patience
+
+
+def _measures(**evaluations: Evaluation) -> Record:
+    losses = {f"{name}_loss": float(e.loss) for name, e in evaluations.items()}
+    return losses | {f"{name}_accuracy": e.accuracy for name, e in evaluations.items()}
+
+
+def _require_finite(record: Record, config: Config) -> None:
+    if not all(math.isfinite(value) for value in record.values()):
+        raise TrainingDivergedError(
+            f"the loss is no longer finite in epoch {record['epoch']}: --lr {config.lr:g} is too "
+            f"large a step here; try a smaller one, such as --lr {config.lr / 10:g}"
+        )
+
+
+def _on_host(tree: Any) -> Any:
+    """A copy that no later step can overwrite."""
+    return jax.tree.map(np.array, tree)

@@ -1,0 +1,30 @@
+"""The document's final table: precision, recall, F1 and support, per class and averaged."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Labels = NDArray[np.integer[Any]]
+Report = dict[str, dict[str, float]]
+
+AVERAGES = ("macro avg", "weighted avg")
+COLUMNS = ("precision", "recall", "f1-score", "support")
+
+
+def classification_report(truth: Labels, predicted: Labels, n_classes: int) -> Report:
+    """Rows "0" … "C−1", "macro avg" and "weighted avg", each with the four `COLUMNS`.
+
+    precision = TP / (TP + FP) is over what was predicted, recall = TP / (TP + FN) over what is
+    true; a quotient 0/0 counts as 0. Computed by scikit-learn.
+    """
+    from sklearn import metrics
+
+    report = metrics.classification_report(
+        y_true=truth,
+        y_pred=predicted,
+        labels=np.arange(n_classes),
+        output_dict=True,
+        zero_division=0,
+    )
+    return {row: report[row] for row in [*map(str, range(n_classes)), *AVERAGES]}

@@ -1,0 +1,60 @@
+"""The figures of a finished run, as `result.json` holds them."""
+
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnn.activations import ACTIVATIONS
+from jaxnn.config import Config
+from jaxnn.data import Dataset
+from jaxnn.fit import Progress, best_epoch
+from jaxnn.metrics import Report, classification_report
+from jaxnn.mlp import Params
+from jaxnn.training import Evaluation, evaluate
+
+
+def test(dataset: Dataset, config: Config, params: Params) -> Evaluation:
+    """The network on every test example."""
+    return evaluate(
+        params,
+        dataset.x_test,
+        dataset.y_test,
+        jnp.float32(dataset.scale),
+        activation=ACTIVATIONS[config.activation],
+    )
+
+
+def report(dataset: Dataset, test: Evaluation) -> Report:
+    """The classification report of that evaluation."""
+    predicted = np.asarray(test.logits).argmax(axis=1)
+    return classification_report(dataset.y_test, predicted, dataset.n_classes)
+
+
+def figures(
+    dataset: Dataset, config: Config, progress: Progress, test: Evaluation, report: Report
+) -> dict[str, Any]:
+    """Losses in nats, accuracies and averages in [0, 1] (weighted by support), seconds of steps.
+
+    The training figures are those of the epoch whose parameters were chosen.
+    """
+    history = progress.history
+    chosen = history[(best_epoch(history) if progress.best else len(history)) - 1]
+    weighted = report["weighted avg"]
+    return {
+        "dataset": dataset.name,
+        "n_train": dataset.n_train,
+        "n_test": dataset.n_test,
+        "seed": config.seed,
+        "config": config.to_dict(),
+        "epochs": len(history),
+        "chosen_epoch": chosen["epoch"],
+        "train_loss": chosen["train_loss"],
+        "test_loss": float(test.loss),
+        "train_accuracy": chosen["train_accuracy"],
+        "test_accuracy": test.accuracy,
+        "precision": weighted["precision"],
+        "recall": weighted["recall"],
+        "f1": weighted["f1-score"],
+        "train_seconds": sum(record["seconds"] for record in history),
+    }

@@ -1,0 +1,235 @@
+"""A run folder: what was asked, what happened in each epoch, what came of it.
+
+config.json             the configuration, the data and the versions
+history.jsonl           one line per epoch
+checkpoints/            the two latest states, each enough to go on from
+parameters.safetensors  W1, b1, W2, b2 …           }
+table.txt               precision, recall, F1      }  when the run is complete
+result.json             its figures, written last  }
+"""
+
+import itertools
+import json
+import os
+import platform
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from filelock import FileLock, Timeout
+from safetensors.numpy import save as to_safetensors
+
+import jaxnn
+from jaxnn import checkpoint
+from jaxnn.config import Config
+from jaxnn.data import Dataset
+from jaxnn.errors import CheckpointError, StorageError, UsageError
+from jaxnn.files import write_bytes, write_json
+from jaxnn.fit import Progress, start
+from jaxnn.mlp import Params
+
+CONFIG = "config.json"
+HISTORY = "history.jsonl"
+CHECKPOINTS = "checkpoints"
+PARAMETERS = "parameters.safetensors"
+RESULT = "result.json"
+TABLE = "table.txt"
+
+CHECKPOINTS_KEPT = 2
+
+
+class Run(NamedTuple):
+    """A folder, and what its training is defined by: configuration and data."""
+
+    folder: Path
+    config: Config
+    data: dict[str, Any]
+    versions: dict[str, str]
+
+
+def versions() -> dict[str, str]:
+    """What computes the result."""
+    packages = ("jax", "jaxlib", "numpy", "optax")
+    return {
+        "jaxnn": jaxnn.__version__,
+        "python": platform.python_version(),
+        **{name: version(name) for name in packages},
+    }
+
+
+def describe(dataset: Dataset, argument: str) -> dict[str, Any]:
+    """The data as a run remembers it: where from, how much of what, and its SHA-256."""
+    named = argument in ("mnist", "digits")
+    return {
+        "name": dataset.name,
+        "argument": dataset.name
+        if argument == "auto"
+        else argument
+        if named
+        else str(Path(argument).resolve()),
+        "n_train": dataset.n_train,
+        "n_test": dataset.n_test,
+        "n_x": dataset.n_x,
+        "n_classes": dataset.n_classes,
+        "sha256": dataset.fingerprint(),
+    }
+
+
+def create(out: str | None, config: Config, data: dict[str, Any]) -> Run:
+    """A new run in the folder `out`, or in a new one under `runs/` named after time and data.
+
+    Raises `UsageError` where `out` is a file, holds anything already, or cannot be written.
+    """
+    name = f"{time.strftime('%Y-%m-%d-%H%M%S')}-{data['name']}"
+    folder = Path(out) if out else _unused(Path("runs"), name)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if any(folder.iterdir()):
+            raise UsageError(
+                f"--out {folder}: expected a new or empty folder, found files in it; nothing was "
+                "changed: name another folder, or continue that run with --resume"
+            )
+        (folder / CHECKPOINTS).mkdir()
+        run = Run(folder, config, data, versions())
+        _write_config(run)
+    except OSError as error:
+        raise UsageError(f"--out {folder}: cannot write there: {error.strerror}") from error
+    return run
+
+
+def save(run: Run, progress: Progress) -> None:
+    """The epoch's line of history and its checkpoint; older checkpoints than the last but one go.
+
+    Raises `StorageError` where they cannot be written. The checkpoints before it are left alone,
+    and the new state is kept in a temporary folder if that is possible.
+    """
+    try:
+        if progress.history:
+            _append_history(run, progress.history[-1])
+        _write_checkpoint(run, progress)
+    except OSError as error:
+        raise StorageError(
+            f"{run.folder}: cannot write epoch {len(progress.history)}: {error.strerror}; "
+            + _rescue(run, progress)
+        ) from error
+    for old in _checkpoints(run.folder)[:-CHECKPOINTS_KEPT]:
+        old.unlink(missing_ok=True)
+
+
+def load(folder: Path, notice: Any) -> tuple[Run, Progress]:
+    """The run in `folder` and its latest whole state.
+
+    A damaged checkpoint is named to `notice` and the one before it taken. Raises `CheckpointError`
+    where the folder has none that is whole.
+    """
+    paths = _checkpoints(folder)
+    if not paths:
+        raise CheckpointError(
+            f"{folder}: not the folder of a run: it has no {CHECKPOINTS}/epoch-*.safetensors"
+        )
+    for path in reversed(paths):
+        try:
+            return _read_checkpoint(folder, path)
+        except CheckpointError as error:
+            notice(f"{error}; trying the checkpoint before it")
+    raise CheckpointError(f"{folder}: none of its {len(paths)} checkpoints is whole")
+
+
+def require_same_data(run: Run, dataset: Dataset) -> None:
+    """Raises `UsageError` unless `dataset` is, byte for byte, the one that the run began with."""
+    if dataset.fingerprint() != run.data["sha256"]:
+        raise UsageError(
+            f"--resume {run.folder}: the run began on other data than {dataset.source}: expected "
+            f"SHA-256 {run.data['sha256'][:12]}…, found {dataset.fingerprint()[:12]}…"
+        )
+
+
+def reopen(run: Run, progress: Progress) -> None:
+    """Make the folder agree with the state that training goes on from."""
+    _write_config(run)
+    lines = (json.dumps(record, allow_nan=False) + "\n" for record in progress.history)
+    write_bytes(run.folder / HISTORY, "".join(lines).encode())
+    (run.folder / RESULT).unlink(missing_ok=True)
+
+
+def finish(run: Run, params: Params, result: Mapping[str, Any], table: str) -> None:
+    """The parameters, the table and, last of all, the figures."""
+    arrays = {name: np.asarray(value) for name, value in params.items()}
+    write_bytes(run.folder / PARAMETERS, to_safetensors(arrays))
+    write_bytes(run.folder / TABLE, table.encode())
+    write_json(run.folder / RESULT, result)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Only one process trains in a folder. Raises `UsageError` where another one does already."""
+    if not folder.is_dir():
+        raise UsageError(f"{folder}: expected the folder of a run, found none")
+    lock = FileLock(folder / ".lock")
+    try:
+        with lock.acquire(timeout=0):
+            yield
+    except Timeout as error:
+        raise UsageError(f"{folder}: another process is training in this folder") from error
+
+
+def _write_config(run: Run) -> None:
+    write_json(
+        run.folder / CONFIG,
+        {"config": run.config.to_dict(), "data": run.data, "versions": run.versions},
+    )
+
+
+def _append_history(run: Run, record: Mapping[str, Any]) -> None:
+    with (run.folder / HISTORY).open("a") as file:
+        file.write(json.dumps(record, allow_nan=False) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _write_checkpoint(run: Run, progress: Progress) -> None:
+    notes = {
+        "config": run.config.to_dict(),
+        "data": run.data,
+        "versions": run.versions,
+        "history": progress.history,
+    }
+    path = run.folder / CHECKPOINTS / f"epoch-{len(progress.history):06d}.safetensors"
+    checkpoint.save(path, {"state": progress.state, "best": progress.best}, notes)
+
+
+def _read_checkpoint(folder: Path, path: Path) -> tuple[Run, Progress]:
+    arrays, notes = checkpoint.load(path)
+    run = Run(folder, Config.from_dict(notes["config"]), notes["data"], notes["versions"])
+    state = start(run.config, run.data["n_x"], run.data["n_classes"]).state
+    has_best = any(name.startswith("best/") for name in arrays)
+    like = {"state": state, "best": state.params if has_best else None}
+    restored = checkpoint.restore(path, arrays, like)
+    return run, Progress(restored["state"], tuple(notes["history"]), restored["best"])
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    return sorted((folder / CHECKPOINTS).glob("epoch-*.safetensors"))
+
+
+def _rescue(run: Run, progress: Progress) -> str:
+    """Keep a state that the run folder has no room for; how to go on, as the end of a sentence."""
+    try:
+        folder = Path(tempfile.mkdtemp(prefix="jaxnn-rescued-"))
+        (folder / CHECKPOINTS).mkdir()
+        _write_checkpoint(run._replace(folder=folder), progress)
+    except OSError as error:
+        return (
+            f"nor could it be kept elsewhere ({error.strerror}); the epoch before it is untouched"
+        )
+    return f"it is kept in {folder}: go on with --resume {folder}"
+
+
+def _unused(parent: Path, name: str) -> Path:
+    names = itertools.chain([name], (f"{name}-{n}" for n in itertools.count(2)))
+    return next(parent / candidate for candidate in names if not (parent / candidate).exists())

@@ -1,0 +1,293 @@
+"""Train a network with hand-written, verified backpropagation on MNIST or data of its form."""
+
+import argparse
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jaxnn import cli
+from jaxnn.config import Config
+from jaxnn.errors import GradientError, TrainingDivergedError, UsageError
+
+if TYPE_CHECKING:
+    from jaxnn.data import Dataset
+    from jaxnn.fit import Progress
+    from jaxnn.gradcheck import GradientReport
+    from jaxnn.runs import Run
+
+DESCRIPTION = """\
+Train the network of "Build Neural Network from scratch on MNIST Dataset": by default 784-64-10,
+sigmoid and softmax, cross-entropy, mini-batch gradient descent with momentum. The hand-written
+gradients are verified against jax.grad first; training does not start if they disagree."""
+
+EPILOG = """\
+examples:
+  python scripts/train.py                            MNIST with the document's values
+  python scripts/train.py --data digits --epochs 20  1,797 small digits; needs no network
+  python scripts/train.py --data MNISTdata.hdf5      the document's file
+  python scripts/train.py --n_h 256 128 --lr 0.3     two hidden layers
+  python scripts/train.py --resume runs/my-run       go on where a run was stopped
+
+Every flag may also be written with hyphens: --batch-size is --batch_size."""
+
+#: Examples that the gradients are verified on before training.
+VERIFIED_ROWS = 64
+
+
+def parser() -> cli.Parser:
+    """The document's flags with its defaults, and what else a user expects.
+
+    A flag that was not given is absent from the result, so that `--resume` can tell.
+    """
+    default = Config()
+    p = cli.Parser(DESCRIPTION, EPILOG, argument_default=argparse.SUPPRESS)
+    data = p.add_argument_group("data")
+    data.add_argument(
+        "--data",
+        metavar="DATA",
+        help="mnist, digits, an HDF5 or npz file, or a folder of IDX files; auto takes MNIST where "
+        "it is found or can be downloaded, and digits otherwise (default: auto)",
+    )
+    data.add_argument(
+        "--validation",
+        type=cli.share,
+        metavar="N|FRACTION",
+        help="hold out so many training examples, or such a fraction of them, and choose the epoch "
+        "by their loss; the test set is then used once, at the end (default: none)",
+    )
+    network = p.add_argument_group("network")
+    network.add_argument(
+        "--n_x",
+        type=cli.integer(1, 2**31 - 1),
+        metavar="N",
+        help="inputs per example; taken from the data, and an error if it contradicts them "
+        "(MNIST: 784)",
+    )
+    network.add_argument(
+        "--n_h",
+        type=cli.integer(1, 65_536),
+        nargs="+",
+        metavar="N",
+        help="units of each hidden layer, from the input on (default: 64)",
+    )
+    network.add_argument(
+        "--activation",
+        choices=["sigmoid", "tanh", "relu"],
+        help=f"of the hidden layers (default: {default.activation})",
+    )
+    training = p.add_argument_group("training")
+    training.add_argument(
+        "--lr",
+        type=cli.number(0, 1e6, low_included=False, high_included=True),
+        metavar="X",
+        help=f"learning rate: the length of a step (default: {default.lr})",
+    )
+    training.add_argument(
+        "--beta",
+        type=cli.number(0, 1, low_included=True, high_included=False),
+        metavar="X",
+        help="momentum: how much of V, the running mean of the gradients, a step keeps; 0 is plain "
+        f"gradient descent (default: {default.beta})",
+    )
+    training.add_argument(
+        "--epochs",
+        type=cli.integer(1, 1_000_000),
+        metavar="N",
+        help=f"passes over the training set (default: {default.epochs})",
+    )
+    training.add_argument(
+        "--batch_size",
+        type=cli.integer(1, 2**31 - 1),
+        metavar="N",
+        help=f"examples per step (default: {default.batch_size})",
+    )
+    training.add_argument(
+        "--patience",
+        type=cli.integer(1, 1_000_000),
+        metavar="N",
+        help="stop after N epochs without a lower validation loss (default: never)",
+    )
+    training.add_argument(
+        "--seed",
+        type=cli.integer(0, 2**32 - 1),
+        metavar="N",
+        help="of the initial weights and the shuffling: the same seed gives the same run "
+        f"(default: {default.seed})",
+    )
+    run = p.add_argument_group("run")
+    run.add_argument(
+        "--out",
+        metavar="DIR",
+        help="a new or empty folder for the results (default: a new folder under runs/)",
+    )
+    run.add_argument(
+        "--resume",
+        metavar="RUN",
+        help="go on with the run in this folder, with its own flags; --epochs may add more",
+    )
+    return p
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Read, verify, train, report."""
+    begun = time.perf_counter()
+    given = vars(parser().parse_args(argv))
+    return resume(given, begun) if "resume" in given else begin(given, begun)
+
+
+def begin(given: Mapping[str, Any], begun: float) -> int:
+    """A new run. Its folder is made only when nothing is left that could be wrong."""
+    from jaxnn import data, display, runs
+    from jaxnn.fit import start
+
+    config = configuration(Config(), given)
+    dataset = data.load(given.get("data", "auto"), notify=display.notice)
+    training_set = agreeing_with_data(dataset, config, given.get("n_x"))
+    display.summary(dataset, config)
+    check = verified(training_set, config)
+    argument = given.get("data", "auto")
+    run = runs.create(given.get("out"), config, runs.describe(dataset, argument))
+    with runs.locked(run.folder):
+        progress = start(config, dataset.n_x, dataset.n_classes)
+        runs.save(run, progress)
+        return train(run, dataset, training_set, progress, check, begun)
+
+
+def resume(given: Mapping[str, Any], begun: float) -> int:
+    """Go on with a run from its latest whole checkpoint."""
+    from jaxnn import data, display, runs
+
+    folder = Path(given["resume"])
+    with runs.locked(folder):
+        run, progress = runs.load(folder, display.notice)
+        run = run._replace(config=agreeing_with_run(run.config, given))
+        if (folder / runs.RESULT).exists() and len(progress.history) >= run.config.epochs:
+            raise UsageError(
+                f"--resume {folder}: all {run.config.epochs} epochs are done; expected --epochs "
+                f"above {len(progress.history)} to train on"
+            )
+        dataset = data.load(given.get("data", run.data["argument"]), notify=display.notice)
+        runs.require_same_data(run, dataset)
+        training_set = agreeing_with_data(dataset, run.config, given.get("n_x"))
+        display.summary(dataset, run.config)
+        check = verified(training_set, run.config)
+        runs.reopen(run, progress)
+        return train(run, dataset, training_set, progress, check, begun)
+
+
+def configuration(base: Config, given: Mapping[str, Any]) -> Config:
+    """`base` with the flags that were given."""
+    flags = {field.name: given[field.name] for field in fields(Config) if field.name in given}
+    if "n_h" in flags:
+        flags["n_h"] = tuple(flags["n_h"])
+    config = replace(base, **flags)
+    if config.patience is not None and config.validation is None:
+        raise UsageError("--patience: expected --validation as well, whose loss it watches")
+    return config
+
+
+def agreeing_with_run(config: Config, given: Mapping[str, Any]) -> Config:
+    """The configuration of a resumed run: its own, with no fewer and perhaps more epochs."""
+    if "out" in given:
+        raise UsageError("--out: contradicts --resume, which goes on in the run's own folder")
+    asked = configuration(config, given)
+    for field in fields(Config):
+        was, now = getattr(config, field.name), getattr(asked, field.name)
+        if was != now and field.name != "epochs":
+            raise UsageError(
+                f"--{field.name} {now}: contradicts the run to resume, which has {was}; "
+                "leave the flag out, or start a new run"
+            )
+    if asked.epochs < config.epochs:
+        raise UsageError(
+            f"--epochs {asked.epochs}: expected {config.epochs}, as first asked, or more"
+        )
+    return asked
+
+
+def agreeing_with_data(dataset: "Dataset", config: Config, n_x: int | None) -> "Dataset":
+    """The part of `dataset` to train on, when the flags fit it."""
+    from jaxnn import data
+
+    if n_x is not None and n_x != dataset.n_x:
+        raise UsageError(
+            f"--n_x {n_x}: contradicts the data, which have {dataset.n_x} inputs per example; "
+            "leave the flag out to take the number from the data"
+        )
+    training_set = dataset
+    if config.validation is not None:
+        training_set = data.with_validation(dataset, config.validation, config.seed)
+    if config.batch_size > training_set.n_train:
+        raise UsageError(
+            f"--batch_size {config.batch_size}: expected 1 to {training_set.n_train}, the number "
+            "of training examples"
+        )
+    return training_set
+
+
+def verified(training_set: "Dataset", config: Config) -> "GradientReport":
+    """The verdict on the network's gradients, on real examples and its initial weights.
+
+    Raises `GradientError` with the doctor's report unless every derivative is right.
+    """
+    from jaxnn import display
+    from jaxnn.activations import ACTIVATIONS
+    from jaxnn.fit import start
+    from jaxnn.gradcheck import verify_network
+    from jaxnn.training import one_hot, unit_interval
+
+    params = start(config, training_set.n_x, training_set.n_classes).state.params
+    X = unit_interval(training_set.x_train[:VERIFIED_ROWS], training_set.scale)
+    Y = one_hot(training_set.y_train[:VERIFIED_ROWS], training_set.n_classes)
+    check = verify_network(params, X, Y, ACTIVATIONS[config.activation])
+    if not check.ok:
+        display.notice(str(check))
+        raise GradientError("training refused: a hand-written gradient disagrees with jax.grad")
+    display.verdict(check)
+    return check
+
+
+def train(
+    run: "Run",
+    dataset: "Dataset",
+    training_set: "Dataset",
+    latest: "Progress",
+    check: "GradientReport",
+    begun: float,
+) -> int:
+    """Train for the epochs that are left, then open the test set and write the results."""
+    from jaxnn import display, results, runs
+    from jaxnn.fit import fit
+    from jaxnn.interrupt import Interrupted, until_interrupted
+
+    epochs = until_interrupted(fit(training_set, run.config, latest))
+    try:
+        for progress in display.epochs(epochs, run.config.epochs, len(latest.history)):
+            runs.save(run, progress)
+            latest = progress
+    except Interrupted as interrupted:
+        display.how_to_resume(run, latest)
+        return interrupted.exit_status
+    except TrainingDivergedError as error:
+        raise TrainingDivergedError(
+            f"{error}; epoch {len(latest.history)}, the last with a finite loss, is kept in "
+            f"{run.folder}"
+        ) from error
+    test = results.test(dataset, run.config, latest.chosen)
+    report = results.report(dataset, test)
+    table = display.table(report, test.accuracy)
+    result = {
+        **results.figures(dataset, run.config, latest, test, report),
+        "total_seconds": time.perf_counter() - begun,
+        "gradient_check": {"ok": check.ok, "max_relative_error": check.max_relative_error},
+        "versions": run.versions,
+    }
+    runs.finish(run, latest.chosen, result, table)
+    display.outcome(table, result, run.folder)
+    return 0
+
+
+if __name__ == "__main__":
+    cli.run(main)
