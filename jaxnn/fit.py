@@ -42,11 +42,16 @@ def hyperparameters(config: Config) -> Hyper:
     return {"lr": jnp.float32(config.lr), "beta": jnp.float32(config.beta)}
 
 
-def start(config: Config, n_x: int, n_classes: int) -> Progress:
-    """Before the first epoch: parameters drawn from the seed, momentum at rest."""
+def initial_state(config: Config, n_x: int, n_classes: int) -> TrainState:
+    """Parameters drawn from the seed, and momentum at rest."""
     key = jax.random.fold_in(jax.random.key(config.seed), 0)
     params = init_params(key, (n_x, *config.n_h, n_classes))
-    return Progress(_on_host(init_state(params, hyperparameters(config))))
+    return init_state(params, hyperparameters(config))
+
+
+def start(config: Config, n_x: int, n_classes: int) -> Progress:
+    """Before the first epoch."""
+    return Progress(_on_host(initial_state(config, n_x, n_classes)))
 
 
 def fit(dataset: Dataset, config: Config, progress: Progress | None = None) -> Iterator[Progress]:

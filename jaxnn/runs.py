@@ -10,16 +10,16 @@ result.json             its figures, written last  }
 
 import itertools
 import json
-import os
 import platform
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 from filelock import FileLock, Timeout
 from safetensors.numpy import save as to_safetensors
@@ -29,8 +29,8 @@ from jaxnn import checkpoint
 from jaxnn.config import Config
 from jaxnn.data import Dataset
 from jaxnn.errors import CheckpointError, StorageError, UsageError
-from jaxnn.files import write_bytes, write_json
-from jaxnn.fit import Progress, start
+from jaxnn.files import append_line, write_bytes, write_json
+from jaxnn.fit import Progress, initial_state
 from jaxnn.mlp import Params
 
 CONFIG = "config.json"
@@ -110,7 +110,7 @@ def save(run: Run, progress: Progress) -> None:
     """
     try:
         if progress.history:
-            _append_history(run, progress.history[-1])
+            append_line(run.folder / HISTORY, json.dumps(progress.history[-1], allow_nan=False))
         _write_checkpoint(run, progress)
     except OSError as error:
         raise StorageError(
@@ -118,7 +118,8 @@ def save(run: Run, progress: Progress) -> None:
             + _rescue(run, progress)
         ) from error
     for old in _checkpoints(run.folder)[:-CHECKPOINTS_KEPT]:
-        old.unlink(missing_ok=True)
+        with suppress(OSError):  # one checkpoint too many does no harm
+            old.unlink()
 
 
 def load(folder: Path, notice: Any) -> tuple[Run, Progress]:
@@ -185,13 +186,6 @@ def _write_config(run: Run) -> None:
     )
 
 
-def _append_history(run: Run, record: Mapping[str, Any]) -> None:
-    with (run.folder / HISTORY).open("a") as file:
-        file.write(json.dumps(record, allow_nan=False) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-
-
 def _write_checkpoint(run: Run, progress: Progress) -> None:
     notes = {
         "config": run.config.to_dict(),
@@ -206,7 +200,8 @@ def _write_checkpoint(run: Run, progress: Progress) -> None:
 def _read_checkpoint(folder: Path, path: Path) -> tuple[Run, Progress]:
     arrays, notes = checkpoint.load(path)
     run = Run(folder, Config.from_dict(notes["config"]), notes["data"], notes["versions"])
-    state = start(run.config, run.data["n_x"], run.data["n_classes"]).state
+    sizes = run.data["n_x"], run.data["n_classes"]
+    state = jax.eval_shape(lambda: initial_state(run.config, *sizes))
     has_best = any(name.startswith("best/") for name in arrays)
     like = {"state": state, "best": state.params if has_best else None}
     restored = checkpoint.restore(path, arrays, like)

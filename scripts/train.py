@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from jaxnn import cli
 from jaxnn.config import Config
-from jaxnn.errors import GradientError, TrainingDivergedError, UsageError
+from jaxnn.errors import GradientError, StorageError, TrainingDivergedError, UsageError
 
 if TYPE_CHECKING:
     from jaxnn.data import Dataset
@@ -284,7 +284,13 @@ def train(
         "gradient_check": {"ok": check.ok, "max_relative_error": check.max_relative_error},
         "versions": run.versions,
     }
-    runs.finish(run, latest.chosen, result, table)
+    try:
+        runs.finish(run, latest.chosen, result, table)
+    except OSError as error:
+        raise StorageError(
+            f"{run.folder}: cannot write the results: {error.strerror}; the trained network is in "
+            f"its checkpoint: --resume {run.folder} writes them when there is room"
+        ) from error
     display.outcome(table, result, run.folder)
     return 0
 

@@ -7,9 +7,9 @@ import stat
 
 import pytest
 
-from jaxnn.files import write_bytes, write_json
+from jaxnn.files import append_line, write_bytes, write_json
 
-OPERATIONS = ["write", "flush", "fchmod", "fsync", "replace"]
+OPERATIONS = ["write", "fchmod", "fsync", "replace"]
 
 
 def test_a_new_file_has_the_content_and_the_usual_mode(tmp_path):
@@ -37,35 +37,6 @@ def test_json_refuses_what_json_does_not_have(tmp_path):
     assert json.loads(path.read_text()) == {"a": 1}
 
 
-def failing(monkeypatch, operation, error):
-    def fail(*_args, **_options):
-        raise OSError(error, os.strerror(error))
-
-    fdopen = os.fdopen
-
-    class File:
-        """A file whose `write` or `flush` fails."""
-
-        def __init__(self, descriptor, mode):
-            self.file = fdopen(descriptor, mode)
-            self.write = fail if operation == "write" else self.file.write
-            self.flush = fail if operation == "flush" else self.file.flush
-            self.fileno = self.file.fileno
-
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *_):
-            self.file.close()
-
-    if operation in ("write", "flush"):
-        monkeypatch.setattr("jaxnn.files.os.fdopen", File)
-    elif operation == "replace":
-        monkeypatch.setattr("jaxnn.files.Path.replace", fail)
-    else:
-        monkeypatch.setattr(f"jaxnn.files.os.{operation}", fail)
-
-
 @pytest.mark.parametrize("error", [errno.EIO, errno.ENOSPC], ids=["EIO", "ENOSPC"])
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_a_failure_leaves_the_old_file_and_nothing_beside_it(
@@ -73,7 +44,11 @@ def test_a_failure_leaves_the_old_file_and_nothing_beside_it(
 ):
     path = tmp_path / "file"
     path.write_bytes(b"old")
-    failing(monkeypatch, operation, error)
+
+    def fail(*_):
+        raise OSError(error, os.strerror(error))
+
+    monkeypatch.setattr(os, operation, fail)
     with pytest.raises(OSError, match=os.strerror(error)):
         write_bytes(path, b"new")
     assert path.read_bytes() == b"old"
@@ -82,16 +57,23 @@ def test_a_failure_leaves_the_old_file_and_nothing_beside_it(
 
 def test_the_content_is_flushed_before_the_rename_and_the_folder_after_it(tmp_path, monkeypatch):
     calls = []
-    fsync, replace = os.fsync, type(tmp_path).replace
+    fsync, replace = os.fsync, os.replace
     monkeypatch.setattr(
-        "jaxnn.files.os.fsync",
+        os,
+        "fsync",
         lambda d: (
             calls.append("folder" if stat.S_ISDIR(os.fstat(d).st_mode) else "file"),
             fsync(d),
         ),
     )
-    monkeypatch.setattr(
-        "jaxnn.files.Path.replace", lambda a, b: (calls.append("rename"), replace(a, b))
-    )
+    monkeypatch.setattr(os, "replace", lambda a, b: (calls.append("rename"), replace(a, b)))
     write_bytes(tmp_path / "file", b"content")
     assert calls == ["file", "rename", "folder"]
+
+
+def test_a_write_that_takes_only_part_is_gone_on_with(tmp_path, monkeypatch):
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda descriptor, data: write(descriptor, data[:3]))
+    write_bytes(tmp_path / "file", b"more than three bytes")
+    append_line(tmp_path / "file", ", and a line")
+    assert (tmp_path / "file").read_bytes() == b"more than three bytes, and a line\n"
