@@ -16,13 +16,14 @@ from jaxnn.training import Evaluation, evaluate
 
 def test(dataset: Dataset, config: Config, params: Params) -> Evaluation:
     """The network on every test example."""
-    return evaluate(
+    outcome: Evaluation = evaluate(
         params,
         dataset.x_test,
         dataset.y_test,
         jnp.float32(dataset.scale),
         activation=ACTIVATIONS[config.activation],
     )
+    return outcome
 
 
 def report(dataset: Dataset, test: Evaluation) -> Report:

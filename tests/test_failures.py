@@ -14,7 +14,7 @@ from jaxnn import runs
 from jaxnn.errors import JaxnnError
 from jaxnn.fit import fit, start
 
-from . import small
+from . import commands, small
 
 RESULT = {"test_accuracy": 1.0}
 OPERATIONS = ("open", "write", "fchmod", "fsync", "replace", "mkdir", "unlink")
@@ -124,3 +124,10 @@ def test_a_folder_that_vanishes_is_said_and_the_state_kept(tmp_path, steps):
     (tmp_path / "run").rename(tmp_path / "moved")
     with pytest.raises(JaxnnError, match=r"run: cannot write epoch 1: No such file.*kept in "):
         runs.save(run, steps[1])
+
+
+def test_a_few_real_kills(capsys, monkeypatch):
+    """The campaign itself is long: `scripts/crash_test.py` does 300 by default."""
+    outcome = commands.here(monkeypatch, capsys, "crash_test", "--kills", 3, "--epochs", 50)
+    assert outcome.status == 0
+    assert "3 kills of living processes" in outcome.out

@@ -1,0 +1,161 @@
+"""Kill training at random moments, resume it, and compare the end with an uninterrupted run."""
+
+import json
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jaxnn import cli
+
+DESCRIPTION = """\
+Start real training processes, kill them with SIGKILL at seeded random moments, and resume them.
+After every kill a whole checkpoint must be there; every run, however often it was killed, must end
+with the same parameters and history, to the bit, as a run that nobody touched."""
+
+TRAIN = Path(__file__).with_name("train.py")
+
+
+class Times(NamedTuple):
+    """Seconds until the first epoch is done, and from there to the end."""
+
+    startup: float
+    training: float
+
+
+def parser() -> cli.Parser:
+    p = cli.Parser(DESCRIPTION)
+    p.add_argument(
+        "--kills", type=cli.integer(1, 1_000_000), default=300, help="how many (default: 300)"
+    )
+    p.add_argument(
+        "--epochs",
+        type=cli.integer(2, 100_000),
+        default=200,
+        help="of each run, on the digits (default: 200)",
+    )
+    p.add_argument(
+        "--seed", type=cli.integer(0, 2**32 - 1), default=0, help="of the moments (default: 0)"
+    )
+    return p
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Kill, check and resume until enough kills have happened; print what came of it."""
+    args = parser().parse_args(argv)
+    chance = random.Random(args.seed)
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        reference, times = uninterrupted(folder / "reference", args.epochs)
+        kills = runs = during_training = 0
+        while kills < args.kills:
+            run = folder / f"run-{runs}"
+            for trained in kill_until_done(run, args.epochs, times, chance, args.kills - kills):
+                kills += 1
+                during_training += trained
+                print(f"\r{kills} kills, {runs} runs complete", end="", flush=True)
+            require(outcome(run) == reference, f"run {runs} ended with other bits")
+            runs += 1
+            shutil.rmtree(run)
+    print(
+        f"\r{kills} kills of living processes, {during_training} of them after the first epoch; a "
+        f"whole checkpoint after each; {runs} runs completed, all to the same bits as one that was "
+        "never interrupted"
+    )
+    return 0
+
+
+def uninterrupted(folder: Path, epochs: int) -> tuple[Any, Times]:
+    """What a run that nobody touches ends with, and how long its parts take."""
+    begun = time.perf_counter()
+    process = start(folder, epochs)
+    wait_for_epoch(process)
+    first = time.perf_counter()
+    process.communicate()
+    require(process.returncode == 0, "the uninterrupted run failed")
+    return outcome(folder), Times(first - begun, time.perf_counter() - first)
+
+
+def kill_until_done(
+    folder: Path, epochs: int, times: Times, chance: random.Random, most: int
+) -> Iterator[bool]:
+    """Kill and resume until a process reaches the end; yields whether an epoch was done, per kill.
+
+    After `most` kills the run is left to finish.
+    """
+    kills = 0
+    while True:
+        process = start(folder, epochs)
+        trained = chance.random() < 0.8
+        if trained:
+            wait_for_epoch(process)
+        delay = chance.uniform(0, times.training if trained else times.startup)
+        if kills == most or ended_within(process, delay):
+            process.communicate()
+            require(process.returncode == 0, f"training ended with status {process.returncode}")
+            return
+        process.kill()
+        process.communicate()
+        require(process.returncode == -signal.SIGKILL, "the process was not alive when killed")
+        kills += 1
+        check(folder, trained)
+        yield trained
+        if (folder / "result.json").exists():  # killed on its way out
+            return
+
+
+def start(folder: Path, epochs: int) -> subprocess.Popen[str]:
+    """Resume the run where there is one, else begin it."""
+    if list(folder.glob("checkpoints/epoch-*")):
+        flags = ["--resume", str(folder)]
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
+        flags = ["--data", "digits", "--epochs", str(epochs), "--out", str(folder)]
+    return subprocess.Popen([sys.executable, str(TRAIN), *flags], stdout=subprocess.PIPE, text=True)
+
+
+def wait_for_epoch(process: subprocess.Popen[str]) -> None:
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith("epoch"):
+            return
+
+
+def ended_within(process: subprocess.Popen[str], seconds: float) -> bool:
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
+
+
+def check(folder: Path, trained: bool) -> None:
+    """After a kill the newest checkpoint is whole: each appears at once, by its renaming."""
+    from jaxnn import checkpoint
+
+    paths = sorted(folder.glob("checkpoints/epoch-*.safetensors"))
+    require(bool(paths) or not trained, "an epoch was reported, but there is no checkpoint")
+    for path in paths:
+        checkpoint.load(path)
+
+
+def outcome(folder: Path) -> Any:
+    """The parameters' bytes, and the history without its times."""
+    records = map(json.loads, (folder / "history.jsonl").read_text().splitlines())
+    history = [{k: v for k, v in record.items() if k != "seconds"} for record in records]
+    return (folder / "parameters.safetensors").read_bytes(), history
+
+
+def require(holds: bool, otherwise: str) -> None:
+    if not holds:
+        raise SystemExit(f"FAILED: {otherwise}")
+
+
+if __name__ == "__main__":
+    cli.run(main)
