@@ -20,7 +20,7 @@ class UsageError(JaxnnError, ValueError):
     """An argument or flag that is out of range, or contradicts another one or the data."""
 
 
-class GradientError(JaxnnError, ArithmeticError):
+class TrainingRefusedError(JaxnnError, ArithmeticError):
     """A hand-written gradient disagrees with the true one."""
 
 

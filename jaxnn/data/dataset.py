@@ -1,0 +1,130 @@
+"""A data set in memory, and how one is read from a file or a folder."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jaxnn.data import hdf5, idx, npz
+from jaxnn.data.blame import blame
+from jaxnn.data.field import Field
+from jaxnn.data.pixels import read_images
+from jaxnn.data.validate import check_headers, count_classes, image_shape, read_labels
+from jaxnn.errors import DataError
+
+#: Files that a folder may hold in place of the four IDX files.
+FILE_NAMES = ("MNISTdata.hdf5", "mnist.npz")
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Labelled images, split into a training set and a test set.
+
+    x_train (n_train, n_x) and x_test (n_test, n_x) are uint8 where the source is integral, else
+    float32 in [0, 1]; y_train (n_train,) and y_test (n_test,) are int32 in 0 … n_classes − 1.
+    `scale` is 1 over a pixel's largest possible value, so that scale · x is in [0, 1].
+    `image_shape` is (h, w), or None where the n_x pixels of a row form no square. `source` says
+    where the data come from.
+    """
+
+    name: str
+    source: str
+    x_train: NDArray[Any]
+    y_train: NDArray[np.int32]
+    x_test: NDArray[Any]
+    y_test: NDArray[np.int32]
+    n_classes: int
+    image_shape: tuple[int, int] | None
+    scale: float
+
+    @property
+    def n_x(self) -> int:
+        return int(self.x_train.shape[1])
+
+    @property
+    def n_train(self) -> int:
+        return len(self.x_train)
+
+    @property
+    def n_test(self) -> int:
+        return len(self.x_test)
+
+    def fingerprint(self) -> str:
+        """SHA-256, in hexadecimal, of the contents: equal for equal data, whatever file held it."""
+        digest = hashlib.sha256(f"{self.n_classes} {self.scale}".encode())
+        for array in (self.x_train, self.y_train, self.x_test, self.y_test):
+            digest.update(f"{array.dtype.name} {array.shape}".encode())
+            digest.update(np.ascontiguousarray(array, array.dtype.newbyteorder("<")).data)
+        return digest.hexdigest()
+
+
+def build(name: str, source: str, fields: dict[str, Field]) -> Dataset:
+    """Check the headers, then read and check the labels, then the images. Raises DataError."""
+    check_headers(fields)
+    with blame(source):
+        y_train, y_test = read_labels(fields["y_train"]), read_labels(fields["y_test"])
+        n_classes = count_classes(fields, y_train, y_test)
+        x_train, x_test, scale = read_images(fields["x_train"], fields["x_test"])
+    shape = image_shape(fields["x_train"])
+    return Dataset(name, source, x_train, y_train, x_test, y_test, n_classes, shape, scale)
+
+
+def read(path: Path, name: str | None = None) -> Dataset:
+    """The data set at `path`: an HDF5 or .npz file, or a folder that holds one or four IDX files.
+
+    The form is recognised from the file's first bytes. Raises DataError.
+    """
+    form, place = _recognise(path)
+    return build(
+        name or (path.stem if path.is_file() else path.resolve().name), str(path), form(place)
+    )
+
+
+def holds_data(path: Path) -> bool:
+    """Whether `read(path)` would find something to read, damaged or not. Raises DataError."""
+    names = (path, *(path / name for name in FILE_NAMES))
+    with blame(str(path)):
+        return any(name.is_file() for name in names) or bool(idx.find(path))
+
+
+def _recognise(path: Path) -> tuple[Callable[[Path], dict[str, Field]], Path]:
+    with blame(str(path)):
+        if path.is_dir():
+            return _recognise_folder(path)
+        if not path.is_file():
+            raise DataError(
+                f"{path}: no such file or folder; the names are 'auto', 'mnist' and 'digits'"
+            )
+        with path.open("rb") as file:
+            head = file.read(512)
+    if head.startswith(hdf5.MAGIC):
+        return hdf5.fields, path
+    if head.startswith(npz.MAGIC):
+        return npz.fields, path
+    if idx.is_idx(head):
+        raise DataError(f"{path}: is one IDX file of four; give the folder that holds them")
+    raise DataError(f"{path}: an HDF5, .npz or IDX file expected, found {_describe(head)}")
+
+
+def _recognise_folder(folder: Path) -> tuple[Callable[[Path], dict[str, Field]], Path]:
+    """Four IDX files, if all are there, else one file, else whatever IDX files there are."""
+    found = [folder / name for name in FILE_NAMES if (folder / name).is_file()]
+    if found and len(idx.find(folder)) < len(idx.STEMS):
+        return _recognise(found[0])
+    if not holds_data(folder):
+        raise DataError(
+            f"{folder}: four IDX files, {' or '.join(FILE_NAMES)} expected here, found none"
+        )
+    return idx.fields, folder
+
+
+def _describe(head: bytes) -> str:
+    if not head:
+        return "an empty file"
+    if head.lstrip()[:1] == b"<":
+        return "a web page or XML"
+    return f"a file that begins with {head[:8]!r}"
