@@ -114,12 +114,16 @@ def _cells(values: Mapping[str, float]) -> Sequence[str]:
     return [*(f"{ratio:.4f}" for ratio in ratios), f"{support:.0f}"]
 
 
-def outcome(table: str, result: Mapping[str, Any], folder: Path) -> None:
-    """The table, the summary in one line, and where everything lies."""
+def outcome(table: str, result: Mapping[str, Any]) -> None:
+    """The table, and the summary in one line."""
     console().print(
-        f"{table}\n"
+        f"\n{table}\n"
         f"test accuracy {result['test_accuracy']:.2%} after {result['epochs']} epochs; "
-        f"{result['train_seconds']:.1f} s of training, {result['total_seconds']:.1f} s in all\n"
-        f"results in {folder}",
+        f"{result['train_seconds']:.1f} s of training, {result['total_seconds']:.1f} s in all",
         markup=False,
     )
+
+
+def where(folder: Path) -> None:
+    """Where everything lies."""
+    console().print(f"results in {folder}", markup=False)

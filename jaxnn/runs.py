@@ -22,10 +22,9 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from filelock import FileLock, Timeout
-from safetensors.numpy import save as to_safetensors
 
 import jaxnn
-from jaxnn import checkpoint
+from jaxnn import arrayfile, checkpoint, framing
 from jaxnn.config import Config
 from jaxnn.data import Dataset
 from jaxnn.errors import CheckpointError, StorageError, UsageError
@@ -76,6 +75,7 @@ def describe(dataset: Dataset, argument: str) -> dict[str, Any]:
         "n_test": dataset.n_test,
         "n_x": dataset.n_x,
         "n_classes": dataset.n_classes,
+        "frame": framing.of_dataset(dataset.x_train, dataset.image_shape),
         "sha256": dataset.fingerprint(),
     }
 
@@ -159,9 +159,19 @@ def reopen(run: Run, progress: Progress) -> None:
 
 
 def finish(run: Run, params: Params, result: Mapping[str, Any], table: str) -> None:
-    """The parameters, the table and, last of all, the figures."""
+    """The parameters, the table and, last of all, the figures.
+
+    The file of parameters says what they are and what came of them, under a checksum, but for the
+    seconds: equal runs write equal files.
+    """
+    notes = {
+        "config": run.config.to_dict(),
+        "data": run.data,
+        "versions": run.versions,
+        "result": {name: value for name, value in result.items() if "seconds" not in name},
+    }
     arrays = {name: np.asarray(value) for name, value in params.items()}
-    write_bytes(run.folder / PARAMETERS, to_safetensors(arrays))
+    arrayfile.save(run.folder / PARAMETERS, arrays, notes)
     write_bytes(run.folder / TABLE, table.encode())
     write_json(run.folder / RESULT, result)
 
@@ -198,7 +208,7 @@ def _write_checkpoint(run: Run, progress: Progress) -> None:
 
 
 def _read_checkpoint(folder: Path, path: Path) -> tuple[Run, Progress]:
-    arrays, notes = checkpoint.load(path)
+    arrays, notes = arrayfile.load(path)
     run = Run(folder, Config.from_dict(notes["config"]), notes["data"], notes["versions"])
     sizes = run.data["n_x"], run.data["n_classes"]
     state = jax.eval_shape(lambda: initial_state(run.config, *sizes))

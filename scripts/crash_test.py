@@ -137,12 +137,12 @@ def ended_within(process: subprocess.Popen[str], seconds: float) -> bool:
 
 def check(folder: Path, trained: bool) -> None:
     """After a kill the newest checkpoint is whole: each appears at once, by its renaming."""
-    from jaxnn import checkpoint
+    from jaxnn import arrayfile
 
     paths = sorted(folder.glob("checkpoints/epoch-*.safetensors"))
     require(bool(paths) or not trained, "an epoch was reported, but there is no checkpoint")
     for path in paths:
-        checkpoint.load(path)
+        arrayfile.load(path)
 
 
 def outcome(folder: Path) -> Any:

@@ -5,11 +5,11 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jaxnn import cli
 from jaxnn.config import Config
-from jaxnn.errors import GradientError, StorageError, TrainingDivergedError, UsageError
+from jaxnn.errors import TrainingDivergedError, UsageError
 
 if TYPE_CHECKING:
     from jaxnn.data import Dataset
@@ -32,8 +32,12 @@ examples:
 
 Every flag may also be written with hyphens: --batch-size is --batch_size."""
 
-#: Examples that the gradients are verified on before training.
-VERIFIED_ROWS = 64
+
+class Options(NamedTuple):
+    """What a run is not defined by: when the command began, and whether to draw."""
+
+    begun: float
+    pictures: bool
 
 
 def parser() -> cli.Parser:
@@ -127,6 +131,9 @@ def parser() -> cli.Parser:
         metavar="RUN",
         help="go on with the run in this folder, with its own flags; --epochs may add more",
     )
+    run.add_argument(
+        "--no_plots", action="store_true", help="leave the pictures out (default: draw them)"
+    )
     return p
 
 
@@ -134,30 +141,32 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Read, verify, train, report."""
     begun = time.perf_counter()
     given = vars(parser().parse_args(argv))
-    return resume(given, begun) if "resume" in given else begin(given, begun)
+    options = Options(begun, pictures=not given.pop("no_plots", False))
+    return resume(given, options) if "resume" in given else begin(given, options)
 
 
-def begin(given: Mapping[str, Any], begun: float) -> int:
+def begin(given: Mapping[str, Any], options: Options) -> int:
     """A new run. Its folder is made only when nothing is left that could be wrong."""
-    from jaxnn import data, display, runs
+    from jaxnn import data, display, experiment, runs
     from jaxnn.fit import start
 
     config = configuration(Config(), given)
     dataset = data.load(given.get("data", "auto"), notify=display.notice)
     training_set = agreeing_with_data(dataset, config, given.get("n_x"))
     display.summary(dataset, config)
-    check = verified(training_set, config)
+    check = experiment.verify(training_set, config)
+    display.verdict(check)
     argument = given.get("data", "auto")
     run = runs.create(given.get("out"), config, runs.describe(dataset, argument))
     with runs.locked(run.folder):
         progress = start(config, dataset.n_x, dataset.n_classes)
         runs.save(run, progress)
-        return train(run, dataset, training_set, progress, check, begun)
+        return train(run, dataset, training_set, progress, check, options)
 
 
-def resume(given: Mapping[str, Any], begun: float) -> int:
+def resume(given: Mapping[str, Any], options: Options) -> int:
     """Go on with a run from its latest whole checkpoint."""
-    from jaxnn import data, display, runs
+    from jaxnn import data, display, experiment, runs
 
     folder = Path(given["resume"])
     with runs.locked(folder):
@@ -172,9 +181,10 @@ def resume(given: Mapping[str, Any], begun: float) -> int:
         runs.require_same_data(run, dataset)
         training_set = agreeing_with_data(dataset, run.config, given.get("n_x"))
         display.summary(dataset, run.config)
-        check = verified(training_set, run.config)
+        check = experiment.verify(training_set, run.config)
+        display.verdict(check)
         runs.reopen(run, progress)
-        return train(run, dataset, training_set, progress, check, begun)
+        return train(run, dataset, training_set, progress, check, options)
 
 
 def configuration(base: Config, given: Mapping[str, Any]) -> Config:
@@ -227,38 +237,16 @@ def agreeing_with_data(dataset: "Dataset", config: Config, n_x: int | None) -> "
     return training_set
 
 
-def verified(training_set: "Dataset", config: Config) -> "GradientReport":
-    """The verdict on the network's gradients, on real examples and its initial weights.
-
-    Raises `GradientError` with the doctor's report unless every derivative is right.
-    """
-    from jaxnn import display
-    from jaxnn.activations import ACTIVATIONS
-    from jaxnn.fit import start
-    from jaxnn.gradcheck import verify_network
-    from jaxnn.training import one_hot, unit_interval
-
-    params = start(config, training_set.n_x, training_set.n_classes).state.params
-    X = unit_interval(training_set.x_train[:VERIFIED_ROWS], training_set.scale)
-    Y = one_hot(training_set.y_train[:VERIFIED_ROWS], training_set.n_classes)
-    check = verify_network(params, X, Y, ACTIVATIONS[config.activation])
-    if not check.ok:
-        display.notice(str(check))
-        raise GradientError("training refused: a hand-written gradient disagrees with jax.grad")
-    display.verdict(check)
-    return check
-
-
 def train(
     run: "Run",
     dataset: "Dataset",
     training_set: "Dataset",
     latest: "Progress",
     check: "GradientReport",
-    begun: float,
+    options: Options,
 ) -> int:
     """Train for the epochs that are left, then open the test set and write the results."""
-    from jaxnn import display, results, runs
+    from jaxnn import display, experiment, runs
     from jaxnn.fit import fit
     from jaxnn.interrupt import Interrupted, until_interrupted
 
@@ -275,23 +263,11 @@ def train(
             f"{error}; epoch {len(latest.history)}, the last with a finite loss, is kept in "
             f"{run.folder}"
         ) from error
-    test = results.test(dataset, run.config, latest.chosen)
-    report = results.report(dataset, test)
-    table = display.table(report, test.accuracy)
-    result = {
-        **results.figures(dataset, run.config, latest, test, report),
-        "total_seconds": time.perf_counter() - begun,
-        "gradient_check": {"ok": check.ok, "max_relative_error": check.max_relative_error},
-        "versions": run.versions,
-    }
-    try:
-        runs.finish(run, latest.chosen, result, table)
-    except OSError as error:
-        raise StorageError(
-            f"{run.folder}: cannot write the results: {error.strerror}; the trained network is in "
-            f"its checkpoint: --resume {run.folder} writes them when there is room"
-        ) from error
-    display.outcome(table, result, run.folder)
+    seconds = time.perf_counter() - options.begun
+    conclusion = experiment.conclude(run, dataset, latest, check, seconds)
+    display.outcome(conclusion.table, conclusion.result)
+    experiment.illustrate(run, dataset, latest, conclusion, options.pictures)
+    display.where(run.folder)
     return 0
 
 

@@ -279,7 +279,7 @@ class TestResume:
         newest.write_bytes(newest.read_bytes()[:-1])
         outcome = train("--resume", "run", "--epochs", 3)
         assert outcome.status == 0
-        assert f"{newest.name}: not a readable safetensors file" in outcome.err
+        assert f"{newest.name}: not a whole file written by a training run" in outcome.err
         assert same_run(tmp_path / "whole", tmp_path / "run")
 
     def test_no_whole_checkpoint_is_an_error(self, train, tmp_path):

@@ -1,0 +1,151 @@
+"""Several runs side by side: where they differ, and what came of it."""
+
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from jaxnn import cli
+from jaxnn.errors import UsageError
+
+if TYPE_CHECKING:
+    from jaxnn.fit import Record
+    from jaxnn.trained import Trained
+
+DESCRIPTION = """\
+Print runs side by side in one table, with the settings in which they differ, and draw their curves
+into one picture. A run that is not finished is shown as far as it has come."""
+
+EPILOG = """\
+examples:
+  python scripts/compare.py runs/*
+  python scripts/compare.py runs/a runs/b --out a-and-b.png"""
+
+NONE = "–"
+
+
+class Compared(NamedTuple):
+    """A run by the name it was given, and its epochs."""
+
+    name: str
+    network: "Trained"
+    history: Sequence["Record"]
+
+
+def parser() -> cli.Parser:
+    """The runs and the picture's name."""
+    p = cli.Parser(DESCRIPTION, EPILOG)
+    p.add_argument("runs", metavar="RUN", nargs="+", help="the folder of a run")
+    p.add_argument(
+        "--out",
+        metavar="FILE.png",
+        default="comparison.png",
+        help="the picture of the curves (default: comparison.png)",
+    )
+    p.add_argument("--no_plots", action="store_true", help="draw no picture")
+    return p
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Read the runs, print the table, draw the picture."""
+    args = parser().parse_args(argv)
+    if Path(args.out).suffix.lower() != ".png":
+        raise UsageError(f"--out {args.out}: expected a file name that ends in .png")
+
+    from jaxnn.text import columns
+
+    compared = [read(name) for name in dict.fromkeys(args.runs)]
+    common, rows = table(compared)
+    print(f"{common}\n\n{columns(rows, right=range(1, len(rows[0])))}")
+    results = [run.network.result for run in compared if run.network.result]
+    if len(results) > 1:
+        print(f"\nmean ± standard deviation of {len(results)} runs: {spread(results)}")
+    trained = {run.name: run.history for run in compared if run.history}
+    if trained and not args.no_plots:
+        from jaxnn import canvas, plots
+
+        canvas.write(Path(args.out), lambda: plots.comparison(trained))
+        print(f"\ncurves in {args.out}")
+    return 0
+
+
+def read(name: str) -> Compared:
+    """A run and its history, both from files that carry a checksum.
+
+    A finished run is compared without its curves where its checkpoints are gone.
+    """
+    from jaxnn import display, runs, trained
+    from jaxnn.errors import CheckpointError
+
+    network = trained.load(Path(name), display.notice)
+    try:
+        _, progress = runs.load(Path(name), lambda line: None)
+    except CheckpointError as error:
+        display.notice(f"{error}; its curves are left out")
+        return Compared(name, network, ())
+    return Compared(name, network, progress.history)
+
+
+def table(compared: Sequence[Compared]) -> tuple[str, list[list[str]]]:
+    """What all runs have in common, in a line; a header, and a row for each run."""
+    settings = [flags(run.network) for run in compared]
+    names = list(settings[0])
+    varying = [name for name in names if len({flags[name] for flags in settings}) > 1]
+    same = ", ".join(f"{name} {settings[0][name]}" for name in names if name not in varying)
+    header = ["run", *varying, "epochs", *outcome_names()]
+    rows = [
+        [run.name, *(flags[name] for name in varying), epochs(run), *outcome(run)]
+        for run, flags in zip(compared, settings, strict=True)
+    ]
+    return f"all: {same}" if len(compared) > 1 else same, [header, *rows]
+
+
+def flags(network: "Trained") -> dict[str, str]:
+    """The data and the configuration as text; epochs have a column of their own."""
+    data, config = network.run.data, network.run.config.to_dict()
+    del config["epochs"]
+    return {"data": str(data["name"]), **{name: plain(value) for name, value in config.items()}}
+
+
+def plain(value: Any) -> str:
+    """A setting as text."""
+    if isinstance(value, list):
+        return " ".join(map(str, value))
+    return NONE if value is None else str(value)
+
+
+def spread(results: Sequence[Mapping[str, Any]]) -> str:
+    """Over all runs: mean ± sample standard deviation of the test set's figures, in per cent."""
+    parts = []
+    for name in ("test_accuracy", "precision", "recall", "f1"):
+        values = [100 * float(result[name]) for result in results]
+        mean, deviation = statistics.mean(values), statistics.stdev(values)
+        parts.append(f"{name.replace('_', ' ')} {mean:.2f} ± {deviation:.2f} %")
+    return ", ".join(parts)
+
+
+def epochs(run: Compared) -> str:
+    """Done, of those asked for."""
+    asked = run.network.run.config.epochs
+    return f"{run.network.epochs}" if run.network.result else f"{run.network.epochs} of {asked}"
+
+
+def outcome_names() -> list[str]:
+    return ["train loss", "test loss", "test accuracy", "F1", "seconds"]
+
+
+def outcome(run: Compared) -> list[str]:
+    """The figures at the end; of an unfinished run those of its latest epoch."""
+    result = run.network.result
+    known: dict[str, Any] = dict(result or (run.history[-1] if run.history else {}))
+    return [
+        f"{known['train_loss']:.4f}" if "train_loss" in known else NONE,
+        f"{known['test_loss']:.4f}" if "test_loss" in known else NONE,
+        f"{known['test_accuracy']:.2%}" if "test_accuracy" in known else NONE,
+        f"{known['f1']:.4f}" if "f1" in known else NONE,
+        f"{sum(record['seconds'] for record in run.history):.1f}" if run.history else NONE,
+    ]
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,189 @@
+"""What a trained network reads in pictures of your own."""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from jaxnn import cli
+from jaxnn.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from jaxnn.images import Picture
+    from jaxnn.trained import Trained
+
+DESCRIPTION = """\
+Read digits from pictures: PNG, JPEG, CSV or NPY, of any size, dark on light or light on dark, one
+digit in each. They are prepared as the training images were: for MNIST, scaled into 20×20 pixels
+and placed by their centre of mass in 28×28. Prints the digit, its probability and the runner-up."""
+
+EPILOG = """\
+examples:
+  python scripts/predict.py runs/my-run seven.png photo.jpg
+  python scripts/predict.py runs/my-run digits.npy --show     an array (n, h, w) holds n pictures
+  python scripts/predict.py runs/my-run *.png --out seen.png  what the network saw, as a picture"""
+
+
+class Answer(NamedTuple):
+    """A picture, what the network saw of it, and its probabilities (C,)."""
+
+    picture: "Picture"
+    seen: "np.ndarray[Any, Any]"
+    probabilities: "np.ndarray[Any, Any]"
+
+    @property
+    def best(self) -> list[int]:
+        """The classes, the most probable first."""
+        return [int(c) for c in (-self.probabilities).argsort(kind="stable")]
+
+
+def parser() -> cli.Parser:
+    """A run and the pictures."""
+    p = cli.Parser(DESCRIPTION, EPILOG)
+    p.add_argument("run", metavar="RUN", help="the folder of a run")
+    p.add_argument("images", metavar="IMAGE", nargs="+", help="a PNG, JPEG, CSV or NPY file")
+    p.add_argument(
+        "--show", action="store_true", help="draw what the network saw, here in the terminal"
+    )
+    p.add_argument(
+        "--out",
+        metavar="FILE.png",
+        help="draw each picture beside what the network saw of it into this file",
+    )
+    p.add_argument("--json", action="store_true", help="print JSON, with every probability")
+    return p
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Read and answer. A file that cannot be read is named, and the others are answered."""
+    args = parser().parse_args(argv)
+    check_out(args.out, args.images)
+    if args.json and args.show:
+        raise UsageError("--show: contradicts --json; expected one of the two")
+
+    from jaxnn import display, trained
+
+    network = trained.load(Path(args.run), display.notice)
+    readable, errors = read(network, args.images)
+    answers = answered(network, readable)
+    if args.json:
+        print(json.dumps([as_json(answer) for answer in answers], indent=2))
+    elif answers:
+        print(table(answers))
+    if args.show:
+        show(answers)
+    if args.out and answers:
+        draw(Path(args.out), answers)
+    for error in errors:
+        print(f"error: {error}", file=sys.stderr)
+    return cli.USER_ERROR if errors else 0
+
+
+def check_out(out: str | None, images: Sequence[str]) -> None:
+    """A picture to be read must not be drawn over."""
+    if out is None:
+        return
+    if Path(out).suffix.lower() != ".png":
+        raise UsageError(f"--out {out}: expected a file name that ends in .png")
+    if Path(out).resolve() in [Path(image).resolve() for image in images]:
+        raise UsageError(f"--out {out}: is one of the pictures to be read; name another file")
+
+
+def read(
+    network: "Trained", images: Sequence[str]
+) -> tuple[list[tuple["Picture", "np.ndarray[Any, Any]"]], list[DataError]]:
+    """Every picture with its prepared form, and what is wrong with the others."""
+    from jaxnn.framing import prepare
+    from jaxnn.images import read as read_pictures
+    from jaxnn.trained import require_frame
+
+    frame = require_frame(network)
+    readable, errors = [], []
+    for image in images:
+        try:
+            pictures = read_pictures(Path(image), frame.shape)
+        except DataError as error:
+            errors.append(error)
+            continue
+        for picture in pictures:
+            try:
+                readable.append((picture, prepare(picture.grey, frame)))
+            except DataError as error:
+                errors.append(DataError(f"{picture.where}: {error}"))
+    return readable, errors
+
+
+def answered(
+    network: "Trained", readable: Sequence[tuple["Picture", "np.ndarray[Any, Any]"]]
+) -> list[Answer]:
+    """The network's probabilities for every picture."""
+    import jax.numpy as jnp
+    import numpy as np
+
+    from jaxnn.activations import ACTIVATIONS
+    from jaxnn.mlp import depth, feed_forward
+
+    if not readable:
+        return []
+    X = jnp.asarray(np.stack([seen.ravel() for _, seen in readable]))
+    params = {name: jnp.asarray(value) for name, value in network.params.items()}
+    cache = feed_forward(params, X, ACTIVATIONS[network.run.config.activation])
+    A = np.asarray(cache[f"A{depth(params)}"])
+    return [Answer(*pair, row) for pair, row in zip(readable, A, strict=True)]
+
+
+def table(answers: Sequence[Answer]) -> str:
+    """One line per picture."""
+    from jaxnn.plots import percent
+    from jaxnn.text import columns
+
+    digits = len(answers[0].probabilities) <= 10
+    rows = [["image", "digit" if digits else "class", "probability", "runner-up", "probability"]]
+    for answer in answers:
+        first, second = answer.best[:2]
+        p = answer.probabilities
+        rows.append(
+            [answer.picture.where, f"{first}", percent(p[first]), f"{second}", percent(p[second])]
+        )
+    return columns(rows, right=(1, 2, 3, 4))
+
+
+def as_json(answer: Answer) -> dict[str, Any]:
+    """The same for programs."""
+    first, second = answer.best[:2]
+    return {
+        "image": answer.picture.where,
+        "digit": first,
+        "probability": float(answer.probabilities[first]),
+        "runner_up": second,
+        "runner_up_probability": float(answer.probabilities[second]),
+        "probabilities": [float(p) for p in answer.probabilities],
+    }
+
+
+def show(answers: Sequence[Answer]) -> None:
+    """What the network saw, in characters."""
+    from jaxnn.text import blocks, printable
+
+    for answer in answers:
+        print(f"\n{printable(answer.picture.where)}\n{blocks(answer.seen, sys.stdout.encoding)}")
+
+
+def draw(path: Path, answers: Sequence[Answer]) -> None:
+    """What was given beside what the network saw, as a picture."""
+    from jaxnn import canvas, plots
+
+    captions = [
+        f"{answer.best[0]}, {plots.percent(answer.probabilities[answer.best[0]])}\n"
+        f"{plots.short(Path(answer.picture.where).name, 18)}"
+        for answer in answers
+    ]
+    given, seen = [a.picture.grey for a in answers], [a.seen for a in answers]
+    canvas.write(path, lambda: plots.seen(given, seen, captions))
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,53 @@
+"""Small runs on the embedded digits, in the folders that `scripts/train.py` makes of them."""
+
+import functools
+import time
+from pathlib import Path
+
+from jaxnn import data, display, results, runs
+from jaxnn.config import Config
+from jaxnn.data import Dataset
+from jaxnn.fit import Progress, fit, start
+
+CONFIG = Config(epochs=12, batch_size=16, n_h=(24,))
+
+
+@functools.cache
+def digits() -> Dataset:
+    return data.load("digits")
+
+
+@functools.cache
+def _epochs(config: Config) -> tuple[Progress, ...]:
+    dataset = digits()
+    training_set = dataset
+    if config.validation is not None:
+        training_set = data.with_validation(dataset, config.validation, config.seed)
+    first = start(config, dataset.n_x, dataset.n_classes)
+    return (first, *fit(training_set, config))
+
+
+def unfinished(folder: Path, config: Config = CONFIG, epochs: int = 3) -> Path:
+    """Interrupted after that many epochs."""
+    run = runs.create(str(folder), config, runs.describe(digits(), "digits"))
+    for progress in _epochs(config)[: epochs + 1]:
+        runs.save(run, progress)
+    return folder
+
+
+def finished(folder: Path, config: Config = CONFIG) -> Path:
+    """With its parameters, table and figures."""
+    dataset = digits()
+    run = runs.create(str(folder), config, runs.describe(dataset, "digits"))
+    for progress in _epochs(config):
+        runs.save(run, progress)
+    test = results.test(dataset, config, progress.chosen)
+    classes = results.report(dataset, test)
+    result = {
+        **results.figures(dataset, config, progress, test, classes),
+        "total_seconds": time.perf_counter(),
+        "gradient_check": {"ok": True, "max_relative_error": 1.5e-7},
+        "versions": run.versions,
+    }
+    runs.finish(run, progress.chosen, result, display.table(classes, test.accuracy))
+    return folder
