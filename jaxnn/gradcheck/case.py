@@ -1,0 +1,361 @@
+"""A loss, a gradient and a point: what can be asked of them, in which dtype."""
+
+import contextlib
+import re
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnn.errors import JaxnnError
+from jaxnn.gradcheck import reference, witness
+from jaxnn.gradcheck.compare import (
+    NOISE_FACTOR,
+    Float64Array,
+    amplification,
+    as_real,
+    entry_floor,
+    epsilon,
+)
+from jaxnn.gradcheck.hypotheses import BATCH, near
+from jaxnn.gradcheck.reference import cast, float64_rules, floating
+
+Leaves = dict[str, Float64Array]
+Function = Callable[..., Any]
+
+INTERMEDIATE = re.compile(r"d[ZA]\d+")
+
+
+#: What NumPy may compute in on the way without showing it.
+UNSEEN = (np.dtype(np.float32), np.dtype(np.float16))
+
+
+class Tree(NamedTuple):
+    """A parameter tree taken apart: the path of each leaf, and which leaves are real numbers."""
+
+    structure: Any
+    paths: tuple[str, ...]
+    values: tuple[Any, ...]
+
+    @classmethod
+    def of(cls, params: Any) -> "Tree":
+        named, structure = jax.tree_util.tree_flatten_with_path(params)
+        paths, values = (_name(path) for path, _ in named), (value for _, value in named)
+        return cls(structure, tuple(paths), tuple(values))
+
+    def real(self) -> dict[str, Any]:
+        """The leaves that a derivative can be taken by."""
+        return {p: v for p, v in zip(self.paths, self.values, strict=True) if floating(v)}
+
+    def with_values(self, values: Mapping[str, Any]) -> Any:
+        """The tree with some leaves replaced."""
+        mixed = [values.get(p, v) for p, v in zip(self.paths, self.values, strict=True)]
+        return jax.tree.unflatten(self.structure, mixed)
+
+    def without_integers(self) -> Any:
+        """The structure of a gradient that has None where there is nothing to differentiate by."""
+        return jax.tree.structure(
+            jax.tree.unflatten(self.structure, [v if floating(v) else None for v in self.values])
+        )
+
+
+class Answer(NamedTuple):
+    """What the gradient under test returned: its leaves, or what kept them from being compared."""
+
+    leaves: dict[str, Any]
+    intermediates: dict[str, Any]
+    problem: str
+
+
+class Case:
+    """The loss's true derivatives and the gradient's answers, at one point.
+
+    Raises JaxnnError where nothing can be compared: `loss` is no scalar or not finite, or `params`
+    has no real leaf.
+    """
+
+    def __init__(
+        self, loss: Function, gradient: Function, params: Any, args: tuple[Any, ...]
+    ) -> None:
+        params = jax.tree.map(_as_array, params)
+        self.loss, self.gradient, self.args = loss, gradient, args
+        self.params = params
+        self.tree = Tree.of(params)
+        if not self.tree.real():
+            raise JaxnnError("expected parameters with at least one floating array, found none")
+        self.notes: list[str] = []
+        self.dtype = max((v.dtype for v in self.tree.real().values()), key=epsilon)
+        with float64_rules():
+            self.wide_args = cast(args, np.float64)
+            self.wide = Tree.of(cast(params, np.float64))
+            self.point = {p: np.asarray(v) for p, v in self.wide.real().items()}
+            self._value_and_gradient = reference.prepare(
+                jax.value_and_grad(self._loss_at), self.point
+            )
+            value, self.raw_truth = self._value_and_gradient(self.point)
+        self.truth = {path: as_real(v) for path, v in self.raw_truth.items()}
+        self._require_finite(float(value))
+        self.kappa = amplification(self.truth, {}, 1.0)
+
+    # -- The truth -----------------------------------------------------------------------------
+
+    def _loss_at(self, values: Mapping[str, Any]) -> Any:
+        value = self.loss(self.wide.with_values(values), *self.wide_args)
+        if jnp.shape(value) != ():
+            raise JaxnnError(
+                f"expected a loss that is one number, found shape {jnp.shape(value)}: "
+                "sum it or take its mean"
+            )
+        return value
+
+    def _require_finite(self, value: float) -> None:
+        bad = [path for path, true in self.truth.items() if not np.isfinite(true).all()]
+        if not np.isfinite(value) or bad:
+            where = f"its derivative by {bad[0]}" if bad else "the loss"
+            raise JaxnnError(
+                f"expected a loss that is finite here, found {where} to be NaN or infinite in "
+                "float64: choose another point, or write the loss so that it does not overflow"
+            )
+
+    def value(self, point: Mapping[str, Any]) -> float:
+        """The loss in float64."""
+        return float(self._value_and_gradient(point)[0])
+
+    def true_gradient(self, point: Mapping[str, Any]) -> Leaves:
+        """Autodiff's gradient in float64."""
+        return {p: as_real(v) for p, v in self._value_and_gradient(point)[1].items()}
+
+    def floors(self, dtype: Any) -> dict[str, float]:
+        """The noise floor of each leaf in a dtype."""
+        eps = epsilon(dtype)
+        return {path: NOISE_FACTOR * eps * kappa for path, kappa in self.kappa.items()}
+
+    def data_floors(self) -> Leaves:
+        """What numbers rounded to float32 once, before anything was computed, do to each entry."""
+        return {path: floor / 8 for path, floor in self.entry_floors(np.float32).items()}
+
+    def own_floors(self) -> Leaves:
+        """NOISE_FACTOR · ε of float32 relative to each entry itself."""
+        eps = epsilon(np.float32)
+        return {path: NOISE_FACTOR * eps * np.abs(true) for path, true in self.truth.items()}
+
+    def entry_floors(self, dtype: Any) -> Leaves:
+        """The noise floor of each entry by itself."""
+        return {
+            path: entry_floor(
+                true,
+                self.short.get(path, true) - true,
+                epsilon(np.float32),
+                epsilon(dtype),
+            )
+            for path, true in self.truth.items()
+        }
+
+    def sizes(self) -> dict[str, int]:
+        """The batch size m, if there is one: the first axis that most of the arrays share."""
+        firsts = [np.shape(a)[0] for a in jax.tree.leaves(self.args) if np.ndim(a) > 0]
+        common = Counter(size for size in firsts if size > 1).most_common(1)
+        last = [np.shape(a)[1] for a in jax.tree.leaves(self.args) if np.ndim(a) == 2]
+        sizes = {BATCH: common[0][0]} if common else {}
+        return {**sizes, **({"C": last[-1], "n": last[0]} if last else {})}
+
+    def example_gradients(self) -> Leaves | None:
+        """Each example's part of the true gradient; None if the loss is no sum over examples."""
+        m = self.sizes().get(BATCH)
+        flat, structure = jax.tree.flatten(self.wide_args)
+        if m is None:
+            return None
+
+        def of_example(index: Any) -> Any:
+            one = [
+                jnp.take(a, index[None], axis=0) if np.ndim(a) and np.shape(a)[0] == m else a
+                for a in flat
+            ]
+            args = jax.tree.unflatten(structure, one)
+            return jax.grad(lambda v: self.loss(self.wide.with_values(v), *args))(self.point)
+
+        try:
+            with float64_rules():
+                parts = jax.jit(lambda: jax.lax.map(of_example, jnp.arange(m)))()
+        except Exception:
+            return None
+        found = {path: as_real(value) for path, value in parts.items()}
+        for k in (1.0, 1 / m):
+            whole = {path: k * value.sum(axis=0) for path, value in found.items()}
+            if all(near(whole[p], true, 1e-9 * self.kappa[p]) for p, true in self.truth.items()):
+                return {path: k * value for path, value in found.items()}
+        return None
+
+    def measure_noise(self) -> None:
+        """Let the noise floors know how much rounding is amplified on the way to each leaf."""
+        self.kappa = amplification(self.truth, self.short, epsilon(np.float32))
+
+    @cached_property
+    def short(self) -> Leaves:
+        """Autodiff's gradient in float32; empty if the loss cannot be had in it."""
+        tree, args = Tree.of(cast(self.params, np.float32)), cast(self.args, np.float32)
+        try:
+            with _float32_rules():
+                found = reference.prepare(
+                    jax.grad(lambda values: self.loss(tree.with_values(values), *args)),
+                    tree.real(),
+                )(tree.real())
+        except Exception:
+            return {}  # The loss insists on float64; its own magnitudes then set the noise floor.
+        return {path: as_real(value) for path, value in found.items()}
+
+    # -- The gradient under test ---------------------------------------------------------------
+
+    def _answer(self, result: Any) -> Answer:
+        """Take a returned gradient apart, and compare its structure with that of the parameters."""
+        extra: dict[str, Any] = {}
+        if isinstance(result, dict) and isinstance(self.params, dict):
+            names = [k for k in result if isinstance(k, str) and INTERMEDIATE.fullmatch(k)]
+            extra = {name: result[name] for name in names if name not in self.params}
+            result = {key: value for key, value in result.items() if key not in extra}
+        tree = Tree.of(result)
+        found = dict(zip(tree.paths, tree.values, strict=True))
+        allowed = (self.tree.structure, self.tree.without_integers())
+        problem = "" if tree.structure in allowed else _structure(self.tree, tree)
+        leaves = {p: _array(found[p]) for p in self.truth if p in found}
+        return Answer(leaves, extra, problem)
+
+    def run(self) -> Answer:
+        """The gradient in the caller's dtype and under the caller's settings, on fresh copies."""
+        fresh = _copies((self.params, *self.args))
+        return self._answer(reference.in_this_width(lambda: self.gradient(*fresh)))
+
+    def restore_width(self) -> None:
+        """See to it that the loss still works in the caller's width of integers."""
+        with contextlib.suppress(Exception):
+            traced = jax.make_jaxpr(lambda params: self.loss(params, *self.args))
+            reference.in_this_width(lambda: traced(self.params))
+
+    def run_wide(self, point: Mapping[str, Any] | None = None) -> tuple[Answer | None, set[Any]]:
+        """The gradient in float64 and the dtypes that it computes in; None where it refuses."""
+        params = self.wide.with_values(point or {})
+        with float64_rules():
+            try:
+                try:
+                    program = reference.trace(self._wide_gradient, params)
+                    result, used = program(params), set(program.dtypes)
+                except reference.UNTRACEABLE:
+                    used = set(UNSEEN)
+                    result = self.gradient(*_copies((params, *self.wide_args)))
+                answer = self._answer(result)
+            except Exception:
+                return None, {self.dtype}
+        used |= {v.dtype for v in answer.leaves.values() if floating(v)}
+        return answer, used
+
+    def errors_are_rounding(self, floors: Leaves, draws: int = 12) -> bool:
+        """Do the errors above the floors change when the parameters are moved by a hair?
+
+        A mistake repeats itself at the next point; rounding does not. For each entry, the square of
+        the mean error over a few points is set against its mean square: 1 for a mistake, 1/draws
+        for rounding.
+        """
+        errors: dict[str, list[Float64Array]] = {path: [] for path in self.truth}
+        for seed in range(draws):
+            aside = witness.moved(self.point, witness.direction(self.point, seed), 2.0**-8)
+            answer, _ = self.run_wide(aside)
+            with float64_rules():
+                true = self.true_gradient(aside)
+            for path in errors:
+                if answer is None or path not in answer.leaves:
+                    return False
+                value = as_real(answer.leaves[path])
+                if value.shape != true[path].shape:
+                    return False
+                errors[path].append(value - true[path])
+        systematic = total = 0.0
+        for path, found in errors.items():
+            above = np.max(np.abs(found), axis=0) > floors[path]
+            systematic += float((np.mean(found, axis=0)[above] ** 2).sum())
+            total += float((np.mean(np.square(found), axis=0)[above]).sum())
+        return bool(np.isfinite(total)) and systematic < total / 2
+
+    def _wide_gradient(self, params: Any) -> Any:
+        return self.gradient(params, *self.wide_args)
+
+    def under_jit(self) -> Answer | str:
+        """The gradient's answer when it is traced; else why there is none."""
+        try:
+            return self._answer(reference.trace(self._plain, self.params)(self.params))
+        except reference.UNTRACEABLE:
+            return "the gradient is not written in JAX: jit and vmap were not tried"
+        except Exception as error:
+            return f"the gradient does not run under jax.jit: {_one_line(error)}"
+
+    def under_vmap(self) -> tuple[Answer, Answer] | str:
+        """Its answers to two equal copies of the parameters under vmap; else why there are none."""
+        twice = jax.tree.map(lambda v: jnp.stack([jnp.asarray(v)] * 2), self.params)
+        try:
+            both = reference.trace(jax.vmap(self._plain), twice)(twice)
+        except Exception as error:
+            return f"the gradient does not run under jax.vmap: {_one_line(error)}"
+        first, second = (jax.tree.map(lambda v, i=i: v[i], both) for i in (0, 1))
+        return self._answer(first), self._answer(second)
+
+    def _plain(self, params: Any) -> Any:
+        return self.gradient(params, *self.args)
+
+
+def _one_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}"
+
+
+def _name(path: tuple[Any, ...]) -> str:
+    """A leaf's path as Python would write it: W1, layer.kernel, a[0]."""
+    parts = []
+    for key in path:
+        if isinstance(key, jax.tree_util.SequenceKey):
+            parts.append(f"[{key.idx}]")
+        else:
+            name = key.name if isinstance(key, jax.tree_util.GetAttrKey) else key.key
+            parts.append(f".{name}")
+    return "".join(parts).lstrip(".") or "params"
+
+
+def _structure(expected: Tree, found: Tree) -> str:
+    """What is missing and what is too much, or of which type it is."""
+    missing = [path for path in expected.paths if path not in found.paths]
+    extra = [path for path in found.paths if path not in expected.paths]
+    told = [
+        f"{', '.join(paths)} {what}"
+        for paths, what in ((missing, "is missing"), (extra, "is too much"))
+        if paths
+    ]
+    return "; ".join(told) or f"expected {expected.structure}, found {found.structure}"
+
+
+def _as_array(value: Any) -> Any:
+    """A Python float in a parameter tree is a parameter too."""
+    return np.asarray(value) if isinstance(value, float | complex) else value
+
+
+def _array(value: Any) -> Any:
+    return value if hasattr(value, "dtype") else np.asarray(value)
+
+
+def _copies(tree: Any) -> Any:
+    """NumPy arrays copied: a gradient that changes its arguments changes nobody else's."""
+    return jax.tree.map(lambda v: v.copy() if isinstance(v, np.ndarray) else v, tree)
+
+
+@contextmanager
+def _float32_rules() -> Iterator[None]:
+    with (
+        warnings.catch_warnings(action="ignore"),
+        jax.enable_x64(False),
+        jax.numpy_dtype_promotion("standard"),
+        jax.numpy_rank_promotion("allow"),
+        jax.default_matmul_precision("highest"),
+    ):
+        yield

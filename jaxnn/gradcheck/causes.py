@@ -1,0 +1,221 @@
+"""From wrong numbers to findings: which equation, which mistake, and what to write instead."""
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from jaxnn.gradcheck.compare import Float64Array
+from jaxnn.gradcheck.derivation import Derivation
+from jaxnn.gradcheck.explanations import sentence
+from jaxnn.gradcheck.hypotheses import Facts, Mark, explain_leaf, near
+from jaxnn.gradcheck.reference import order
+from jaxnn.gradcheck.report import Finding
+from jaxnn.gradcheck.trail import UNKNOWN, Step, Steps, Trail
+
+Leaves = Mapping[str, Float64Array]
+Floors = Mapping[str, Float64Array | float]
+
+MEANS = ("missing_mean", "extra_mean")
+#: Mistakes in dA_l that give the same dW_l and db_l as in dZ_l.
+LINEAR = ("sign", "scale", "zero")
+#: Mistakes in dZ_l that show in the same way in everything made of it.
+SPREADING = ("unknown", "non_finite", "partial", "nondeterministic", "zero", "sign")
+
+
+@dataclass(frozen=True)
+class Notation:
+    """How the equations are written for the reader: examples as rows, or as columns."""
+
+    activation: str = "sigmoid"
+    columns: bool = False
+    mean: bool = True
+    l2: bool = False
+
+    def right(self, equation: str, L: int) -> str:
+        """The right equation, as code: "dA1 = dZ2 @ W2", or "dA1 = W2.T @ dZ2"."""
+        kind, layer = equation[1], int(equation[2:])
+        if kind not in "ZAWb":
+            return ""
+        A = f"A{layer - 1}" if layer > 1 else "X"
+        over_m = " / m" if self.mean else ""
+        decay = f" + l2 * W{layer}" if self.l2 else ""
+        total = (
+            f"dZ{layer}.sum(axis=1, keepdims=True)" if self.columns else f"dZ{layer}.sum(axis=0)"
+        )
+        product = f"dZ{layer} @ {A}.T" if self.columns else f"dZ{layer}.T @ {A}"
+        back = (
+            f"W{layer + 1}.T @ dZ{layer + 1}" if self.columns else f"dZ{layer + 1} @ W{layer + 1}"
+        )
+        slope = f"dA{layer} * {self.activation}'(Z{layer})" if layer < L else f"A{layer} - Y"
+        sides = {"Z": slope, "A": back, "W": product + over_m + decay, "b": total + over_m}
+        return f"{equation} = {sides[kind]}"
+
+
+def diagnose_network(
+    net: Derivation,
+    given: Leaves,
+    truth: Leaves,
+    floor: Floors,
+    notation: Notation,
+) -> list[Finding]:
+    """The findings in a network's derivatives, named by their equations (dZ2, dW2 …)."""
+    trail = Trail(net, given, floor, truth)
+    explanations = trail.explanations()
+    if not explanations:
+        steps = [
+            Step(name, UNKNOWN)
+            for name in order(net.L)
+            if name in given and not near(given[name], truth[name], floor[name])
+        ]
+        explanations = [tuple(steps)]
+    told = [
+        [_told(group, net, notation, given) for group in _grouped(steps, net.L, given)]
+        for steps in explanations
+    ]
+    others = [f.sentence for finding in told[1:3] for f in finding if f not in told[0]]
+    if others:
+        last = told[0][-1]
+        doubt = f"{last.sentence} Equally well explained here: {' '.join(others)}"
+        told[0][-1] = replace(last, sentence=doubt)
+    return told[0]
+
+
+def _grouped(steps: Steps, L: int, given: Leaves) -> list[tuple[Mark, str, list[str]]]:
+    """One finding for each habit: its first equation, and all the places that it is in."""
+    habits: dict[Any, list[Step]] = {}
+    for step in steps:
+        key = step.mark.code, step.mark.factor if step.mark.code == "scale" else 0
+        habits.setdefault(key, []).append(step)
+    groups = []
+    for members in habits.values():
+        places = sorted({s.equation for s in members}, key=order(L).index)
+        groups.append((members[0].mark, origin(members[0].mark.code, places, L, given), places))
+    return sorted(groups, key=lambda group: order(L).index(group[1]))
+
+
+def origin(code: str, places: list[str], L: int, given: Collection[str] = ()) -> str:
+    """The equation to blame for a mistake seen in several of a network's derivatives.
+
+    Where dW_l, db_l and everything below are wrong in one way, dZ_l is. The mean's 1/m belongs to
+    dW and db, so that is where it is missing, unless a dZ that was returned shows it.
+    """
+    first = min(places, key=order(L).index)
+    layer = int(first[2:])
+    if code in MEANS and first == f"dZ{layer}" and first not in given:
+        return f"dW{layer}"
+    below = {f"d{kind}{i}" for i in range(1, layer + 1) for kind in "Wb"}
+    if code in SPREADING and below <= set(places) and f"dZ{layer}" not in given:
+        return f"dZ{layer}"
+    return first
+
+
+def _told(
+    group: tuple[Mark, str, list[str]], net: Derivation, notation: Notation, given: Leaves
+) -> Finding:
+    """A habit as a sentence, with the right equation beside it."""
+    mark, equation, places = group
+    also = [place for place in places if place != equation]
+    detail = mark.detail
+    if mark.code == "unknown":
+        detail = f"what follows from it: {', '.join(also)}" if also else ""
+    elif also and mark.code not in ("swapped_leaves",):
+        detail = "; ".join(filter(None, [detail, f"also seen in {', '.join(also)}"]))
+    layer = int(equation[2:])
+    if equation[1] == "Z" and layer < net.L and mark.code in LINEAR and equation not in given:
+        detail = "; ".join(filter(None, [detail, f"or dA{layer}: return both to tell which"]))
+    text = sentence(mark.code, equation, mark.name, detail, notation.right(equation, net.L))
+    return Finding(mark.code, equation, text, mark.factor, tuple(places))
+
+
+# -- Any loss --------------------------------------------------------------------------------------
+
+
+def diagnose_leaves(
+    given: Leaves,
+    truth: Leaves,
+    floor: Floors,
+    params: Leaves,
+    sizes: Mapping[str, int],
+    examples: Callable[[], Mapping[str, Float64Array] | None],
+) -> list[Finding]:
+    """The findings of a gradient about whose loss nothing is known, leaf by leaf."""
+    facts, parts = Facts(sizes), _Once(examples)
+    found: dict[str, tuple[Mark, ...]] = {}
+    wrong = [path for path in truth if not near(given[path], truth[path], floor[path])]
+    # The largest leaf first: what it shows without doubt is then tried on a leaf of one number,
+    # which any constant would explain.
+    for path in sorted(wrong, key=lambda path: -truth[path].size):
+        value, true = given[path], truth[path]
+        others = {p: true for p, true in truth.items() if p != path and true.any()}
+        swap = [p for p, other in others.items() if near(value, other, floor[p])]
+        if swap:
+            found[path] = (Mark("swapped_leaves", detail=swap[0]),)
+            continue
+        marks = _as_before(found, value, true, floor[path], parts.of(path)) or explain_leaf(
+            value, true, floor[path], facts, params.get(path), parts.of(path)
+        )
+        found[path] = marks or (UNKNOWN,)
+    habits: dict[Any, list[Step]] = {}
+    for path in wrong:
+        for mark in found[path]:
+            mark = _averaged(mark, path, truth, wrong)
+            same = round(mark.factor, 9) if mark.code == "scale" and mark.factor else None
+            habits.setdefault((mark.code, same), []).append(Step(path, mark))
+    return [_leaf_finding(members) for members in habits.values()]
+
+
+def _as_before(
+    found: Mapping[str, tuple[Mark, ...]],
+    given: Float64Array,
+    true: Float64Array,
+    floor: Float64Array | float,
+    examples: Callable[[], Float64Array],
+) -> tuple[Mark, ...]:
+    """The mistake of an earlier leaf, if it explains this one too."""
+    for marks in found.values():
+        for mark in marks:
+            if mark.weights is not None:
+                expected = np.tensordot(np.asarray(mark.weights), examples(), 1)
+            elif mark.code in ("scale", *MEANS, "sign") and len(marks) == 1:
+                expected = (mark.factor or 1.0) * true
+            else:
+                continue
+            if near(given, expected, floor * max(1.0, abs(mark.factor or 1.0))):
+                return (mark,)
+    return ()
+
+
+def _averaged(mark: Mark, path: str, truth: Leaves, wrong: list[str]) -> Mark:
+    """A leaf divided by m whose companion of more dimensions is right is a bias, averaged."""
+    companions = [p for p in truth if truth[p].ndim == truth[path].ndim + 1]
+    if mark.code == "extra_mean" and companions and not set(companions) & set(wrong):
+        return mark._replace(code="bias_mean_for_sum")
+    return mark
+
+
+def _leaf_finding(members: list[Step]) -> Finding:
+    mark, places = members[0].mark, tuple(dict.fromkeys(s.equation for s in members))
+    detail = mark.detail
+    if len(places) > 1:
+        detail = "; ".join(filter(None, [detail, f"also in {', '.join(places[1:])}"]))
+    text = sentence(mark.code, f"The derivative by {places[0]}", mark.name, detail)
+    return Finding(mark.code, places[0], text, mark.factor, places)
+
+
+@dataclass
+class _Once:
+    """Each example's part of the gradient, computed when it is first needed."""
+
+    compute: Callable[[], Mapping[str, Float64Array] | None]
+    known: list[Mapping[str, Float64Array] | None] = field(default_factory=list)
+
+    def of(self, path: str) -> Callable[[], Float64Array]:
+        def parts() -> Float64Array:
+            if not self.known:
+                self.known.append(self.compute())
+            found = self.known[0]
+            return np.zeros((0, 1)) if found is None else found[path]
+
+        return parts

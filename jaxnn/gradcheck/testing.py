@@ -1,0 +1,22 @@
+"""One line for a test suite: the failure message is the whole report."""
+
+from collections.abc import Callable
+from typing import Any
+
+from jaxnn.gradcheck.check import check_gradients
+from jaxnn.gradcheck.report import GradientReport
+from jaxnn.gradcheck.vjp import check_vjp
+
+
+def assert_gradients(
+    loss: Callable[..., Any], gradient: Callable[..., Any], params: Any, *args: Any
+) -> GradientReport:
+    """`check_gradients`, as an assertion: GradientError, an AssertionError, holds the report."""
+    return check_gradients(loss, gradient, params, *args).raise_if_wrong()
+
+
+def assert_vjp(
+    function: Callable[..., Any], *args: Any, reference: Callable[..., Any] | None = None
+) -> GradientReport:
+    """`check_vjp`, as an assertion."""
+    return check_vjp(function, *args, reference=reference).raise_if_wrong()

@@ -1,0 +1,109 @@
+"""Verify hand-written gradients: our own network, or somebody's homework file.
+
+python scripts/check_gradients.py                     our network, several depths, activations
+python scripts/check_gradients.py my_backprop.py      back_propagate of a NumPy file
+python scripts/check_gradients.py --explain sign      what this fault is and how to see it
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from jaxnn import cli
+from jaxnn.errors import JaxnnError
+
+EPILOG = """\
+A homework file is plain NumPy in the document's form, with examples as columns:
+  back_propagate(X, Y, params, cache, m_batch) -> {"dW1", "db1", "dW2", "db2"} and any of
+  "dZ2", "dA1", "dZ1", which are then checked too. m_batch may be a global instead. Its own
+  feed_forward(X, params) is used, and checked first, if it has one.
+exit status: 0 right, 1 wrong, 2 nothing could be checked.
+"""
+
+
+def parser() -> cli.Parser:
+    """The flags. Sizes are distinct primes, so that a ratio between two arrays names one size."""
+    found = cli.Parser(__doc__.splitlines()[0], EPILOG)
+    size = cli.integer(1, 2000)
+    found.add_argument("file", nargs="?", type=Path, help="a homework file; without it our network")
+    found.add_argument("--activation", default="sigmoid", choices=["sigmoid", "tanh", "relu"])
+    found.add_argument("--loss", default="mean", choices=["sum", "mean"], help="over the batch")
+    found.add_argument(
+        "--l2",
+        type=cli.number(0, 1e6, low_included=True, high_included=True),
+        default=0.0,
+        help="λ of a penalty λ/2 Σ‖W‖² in the loss (default: 0)",
+    )
+    found.add_argument("--m", type=size, default=17, help="examples (default: 17)")
+    found.add_argument("--n_x", type=size, default=11, help="inputs (default: 11)")
+    found.add_argument("--n_h", type=size, nargs="*", default=[7], help="hidden units (default: 7)")
+    found.add_argument("--n_classes", type=size, default=5, help="classes (default: 5)")
+    found.add_argument("--seed", type=cli.integer(0, 2**31), default=0)
+    found.add_argument(
+        "--timeout",
+        type=cli.number(0, 3600, low_included=False, high_included=True),
+        default=10.0,
+        help="seconds that the file may run (default: 10)",
+    )
+    found.add_argument("--json", action="store_true", help="print the report as JSON, nothing else")
+    found.add_argument("--explain", metavar="CODE", help="explain a fault by its code")
+    return found
+
+
+def main(arguments: Sequence[str] | None) -> int:
+    """Exit status 0 if right, 1 if wrong; JaxnnError for what could not be checked."""
+    options = parser().parse_args(arguments)
+    if options.explain is not None:
+        return explain(options.explain)
+    if options.file is None:
+        return own_network(options.json)
+    from jaxnn.gradcheck.homework import Setting, check_homework
+
+    setting = Setting(
+        options.m,
+        options.n_x,
+        tuple(options.n_h),
+        options.n_classes,
+        options.activation,
+        options.loss == "mean",
+        options.l2,
+        options.seed,
+        options.timeout,
+    )
+    report = check_homework(options.file, setting)
+    print(json.dumps(report.to_dict(), ensure_ascii=False) if options.json else report)
+    return 0 if report.ok else 1
+
+
+def explain(code: str) -> int:
+    """Print a lesson; an unknown code gets the list of those there are."""
+    from jaxnn.gradcheck.explanations import LESSONS
+    from jaxnn.gradcheck.explanations import explain as lesson
+
+    told = lesson(code)
+    if told is None:
+        raise JaxnnError(f"no fault is called {code}; the codes are {', '.join(LESSONS)}")
+    print(told)
+    return 0
+
+
+def own_network(as_json: bool) -> int:
+    """The document's network in full, then one line for each other depth, activation and dtype."""
+    from jaxnn.gradcheck.network import verify_shapes
+
+    wrong = None
+    for number, report in enumerate(verify_shapes()):
+        wrong = wrong or (None if report.ok else report)
+        if number == 0:
+            first = report
+        if not as_json:
+            print(f"{report}\n" if number == 0 or not report.ok else report.verdict, flush=True)
+    if as_json:
+        print(json.dumps((wrong or first).to_dict(), ensure_ascii=False))
+    else:
+        print("WRONG" if wrong else "RIGHT", " our network's hand-derived gradients")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    cli.run(main)

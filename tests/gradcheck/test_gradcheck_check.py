@@ -1,0 +1,308 @@
+"""`check_gradients` as its users see it."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxnn
+from jaxnn import mlp
+from jaxnn.errors import JaxnnError
+from jaxnn.gradcheck.report import GradientError
+from jaxnn.gradcheck.testing import assert_gradients
+
+from .point import network
+
+
+def quadratic(p, x):
+    return ((p["w"] * x) ** 2).sum() + p["b"]
+
+
+def quadratic_gradient(p, x):
+    return {"w": 2 * p["w"] * x * x, "b": np.ones((), x.dtype)}
+
+
+def point(dtype=np.float32):
+    rng = np.random.default_rng(0)
+    params = {"w": rng.normal(size=7).astype(dtype), "b": np.asarray(0.3, dtype)}
+    return params, rng.normal(size=7).astype(dtype)
+
+
+def edited(**leaves):
+    """The right gradient with leaves replaced by functions of what they were."""
+
+    def gradient(p, x):
+        g = quadratic_gradient(p, x)
+        return {k: leaves[k](v) if k in leaves else v for k, v in g.items()}
+
+    return gradient
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("x64", [False, True])
+def test_a_right_gradient_is_right_in_any_dtype_and_setting(dtype, x64):
+    with jax.enable_x64(x64):
+        report = jaxnn.check_gradients(quadratic, quadratic_gradient, *point(dtype))
+        assert jax.config.jax_enable_x64 == x64
+    assert report.ok
+    assert (report.cause, report.first_wrong, report.explanation) == (None, None, "")
+    assert report.precision == dtype
+
+
+def test_the_hand_written_gradient_of_the_network_is_right():
+    params, X, Y = network(dtype=np.float32)
+    report = jaxnn.check_gradients(mlp.loss, mlp.gradient, params, X, Y)
+    assert report.ok
+    assert [leaf.path for leaf in report.leaves] == ["W1", "W2", "b1", "b2"]
+    assert report.witness.status == "confirms"
+    assert (report.witness.slope, report.witness.given_slope) == pytest.approx((2, 2), abs=0.1)
+
+
+FAULTS = [
+    (edited(w=np.negative), "sign", "w"),
+    (edited(w=lambda v: 2 * v), "scale", "w"),
+    (edited(w=lambda v: v[:, None]), "shape", "w"),
+    (edited(w=lambda v: v.astype(int)), "dtype", "w"),
+    (edited(b=lambda v: v * np.nan), "non_finite", "b"),
+    (lambda p, x: {"w": 2 * p["w"] * x * x}, "structure", None),
+    (lambda p, x: (p["w"], p["b"]), "structure", None),
+    (lambda p, x: None, "structure", None),
+    (edited(w=lambda v: np.random.default_rng().normal(size=v.shape)), "nondeterministic", "w"),
+    (edited(w=lambda v: v**3), "unknown", "w"),
+]
+
+
+@pytest.mark.parametrize(("gradient", "cause", "first"), FAULTS)
+def test_wrong_gradients_are_named(gradient, cause, first):
+    report = jaxnn.check_gradients(quadratic, gradient, *point())
+    assert (report.ok, report.cause, report.first_wrong) == (False, cause, first)
+    assert report.explanation.endswith(".")
+    assert report.verdict.startswith("WRONG")
+    assert report.explanation in str(report).replace("\n  ", " ")
+
+
+def test_one_weight_of_fifty_thousand_off_by_one_percent():
+    params, X, Y = network(sizes=(61, 784, 64, 10), dtype=np.float32)
+
+    def gradient(params, X, Y):
+        g = mlp.gradient(params, X, Y)
+        return {**g, "W1": g["W1"].at[17, 401].multiply(1.01)}
+
+    report = jaxnn.check_gradients(mlp.loss, gradient, params, X, Y)
+    wrong = [leaf for leaf in report.leaves if not leaf.ok]
+    assert [(leaf.path, leaf.wrong, leaf.worst_index) for leaf in wrong] == [("W1", 1, (17, 401))]
+
+
+def test_a_changed_global_is_seen_by_a_loss_that_was_compiled_before():
+    factor = [1.0]
+
+    def loss(p):
+        return factor[0] * (p**2).sum()
+
+    def gradient(p):
+        return 2 * factor[0] * p
+
+    at = jnp.arange(1.0, 4.0)
+    assert jaxnn.check_gradients(loss, gradient, at).ok
+    factor[0] = 7.0
+    assert jaxnn.check_gradients(loss, gradient, at).ok
+    assert not jaxnn.check_gradients(loss, lambda p: 2 * p, at).ok
+
+
+def test_intermediates_pin_the_equation_down():
+    params, X, Y = network()
+
+    def gradient(params, X, Y):
+        d = dict(mlp.back_propagate(params, mlp.feed_forward(params, X), Y))
+        m = X.shape[0]
+        d["dA1"] = -d["dA1"]
+        d["dZ1"], d["dW1"], d["db1"] = -d["dZ1"], -d["dZ1"].T @ X / m, -d["dZ1"].sum(axis=0) / m
+        return {
+            **{k: d[f"d{k}"] for k in params},
+            "dZ2": d["dZ2"],
+            "dA1": d["dA1"],
+            "dZ1": d["dZ1"],
+        }
+
+    report = jaxnn.check_gradients(mlp.loss, gradient, params, X, Y)
+    assert (report.cause, report.first_wrong) == ("sign", "dA1")
+
+
+def test_float32_inside_a_numpy_gradient_is_rounding_but_a_mistake_in_it_is_not():
+    params, X, Y = network()
+
+    def short(params, X, Y, factor=1.0):
+        low = {k: np.float32(v) for k, v in params.items()}
+        Z1 = np.float32(X) @ low["W1"].T + low["b1"]
+        A1 = 1 / (1 + np.exp(-Z1))
+        E = np.exp(A1 @ low["W2"].T + low["b2"])
+        dZ2 = E / E.sum(axis=1, keepdims=True) - np.float32(Y)
+        dZ1 = dZ2 @ low["W2"] * A1 * (1 - A1)
+        d = {"W1": dZ1.T @ np.float32(X), "b1": dZ1.sum(0), "W2": dZ2.T @ A1, "b2": dZ2.sum(0)}
+        d["W1"][3, 5] *= factor
+        return {k: v.astype(np.float64) / len(X) for k, v in d.items()}
+
+    right = jaxnn.check_gradients(mlp.loss, short, params, X, Y)
+    wrong = jaxnn.check_gradients(mlp.loss, lambda *a: short(*a, factor=1.01), params, X, Y)
+    assert (right.ok, right.precision) == (True, "float32")
+    assert (wrong.ok, wrong.first_wrong) == (False, "dW1")
+
+
+@pytest.mark.parametrize("at_zero", [-1.0, 0.0, 0.5, 1.0])
+def test_any_convention_between_the_one_sided_derivatives_is_right(at_zero):
+    report = jaxnn.check_gradients(
+        lambda p: jnp.abs(p).sum(),
+        lambda p: np.where(p == 0, at_zero, np.sign(p)),
+        np.array([0.0, 1.0, -2.0]),
+    )
+    assert report.ok
+    assert report.leaves[0].interval == (-1.0, 1.0)
+    assert any("kink" in note for note in report.notes)
+
+
+def test_beyond_the_one_sided_derivatives_a_kink_is_no_excuse():
+    report = jaxnn.check_gradients(
+        lambda p: jnp.abs(p).sum(),
+        lambda p: np.where(p == 0, 9.0, np.sign(p)),
+        np.array([0.0, 1.0]),
+    )
+    assert not report.ok
+
+
+def test_a_loss_that_lies_to_autodiff_does_not_convict_a_right_gradient():
+    report = jaxnn.check_gradients(
+        lambda p: (jax.lax.stop_gradient(p) * p).sum(), lambda p: 2 * p, np.arange(1.0, 5.0)
+    )
+    assert report.ok
+    assert report.witness.status == "disputes"
+    assert any("stop_gradient" in note for note in report.notes)
+
+
+def test_a_function_that_is_another_one_when_traced():
+    def under_jit(p):
+        return (3 if isinstance(p, jax.core.Tracer) else 2) * p
+
+    report = jaxnn.check_gradients(lambda p: (p**2).sum(), under_jit, jnp.arange(1.0, 4.0))
+    assert (report.ok, report.cause) == (False, "differs_under_jit")
+
+
+def test_arguments_are_given_back_unchanged():
+    params, x = point()
+    before = {k: v.copy() for k, v in params.items()}
+
+    def in_place(p, x):
+        p["w"] *= x
+        p["w"] *= 2 * x
+        return p | {"b": np.ones((), x.dtype)}
+
+    assert jaxnn.check_gradients(quadratic, in_place, params, x).ok
+    assert all(np.array_equal(params[k], before[k]) for k in before)
+
+
+def test_integers_keys_and_objects_are_passed_as_they_are():
+    def loss(p, key, labels, scale):
+        mask = jax.random.bernoulli(key, 0.5, p["w"].shape)
+        return scale["by"] * jnp.where(mask, p["w"] ** 2, 0)[labels].sum() + 0 * p["n"]
+
+    def gradient(p, key, labels, scale):
+        mask = jax.random.bernoulli(key, 0.5, p["w"].shape)
+        counts = jnp.zeros(p["w"].shape, p["w"].dtype).at[labels].add(1)
+        return {"w": scale["by"] * 2 * p["w"] * mask * counts, "n": None}
+
+    params = {"w": jnp.arange(1.0, 8.0), "n": 3}
+    args = jax.random.key(1), np.array([0, 3, 3, 5]), {"by": 2, "name": "x"}
+    with jax.numpy_dtype_promotion("standard"):
+        assert jaxnn.check_gradients(loss, gradient, params, *args).ok
+
+
+@pytest.mark.parametrize(
+    ("loss", "params", "message"),
+    [
+        (lambda p: p, np.ones(3), "expected a loss that is one number, found shape (3,)"),
+        (lambda p: (p / 0).sum(), np.ones(3), "finite"),
+        (lambda p: jnp.zeros(()), {"n": 3}, "at least one floating array"),
+    ],
+)
+def test_what_cannot_be_checked_is_an_error_of_one_line(loss, params, message):
+    with pytest.raises(JaxnnError, match=message.replace("(", r"\(").replace(")", r"\)")):
+        jaxnn.check_gradients(loss, lambda p: p, params)
+
+
+def test_the_report_as_dictionary_html_and_assertion():
+    gradient = edited(w=lambda v: v * np.nan)
+    report = jaxnn.check_gradients(quadratic, gradient, *point())
+    told = json.loads(json.dumps(report.to_dict(), allow_nan=False))
+    assert list(told) == [
+        "ok", "first_wrong", "cause", "factor", "explanation", "leaves", "witness",
+    ]  # fmt: skip
+    assert list(told["leaves"][0]) == [
+        "path", "shape", "relative_error", "ratio", "cosine", "worst_index", "ok",
+    ]  # fmt: skip
+    assert "<td>WRONG</td>" in report._repr_html_()
+    with pytest.raises(GradientError) as caught:
+        assert_gradients(quadratic, gradient, *point())
+    assert str(caught.value) == str(report)
+    assert assert_gradients(quadratic, quadratic_gradient, *point()).ok
+
+
+NESTED = {"a": [np.ones((3, 2)), np.arange(4.0)], "inner": {"s": np.asarray(2.0)}}
+
+
+def test_leaves_are_named_as_python_would_write_them():
+    report = jaxnn.check_gradients(
+        lambda p: (p["a"][0] ** 2).sum() + (p["a"][1] ** 2).sum() + p["inner"]["s"] ** 2,
+        lambda p: jax.tree.map(lambda v: 2 * v, p),
+        NESTED,
+    )
+    assert [leaf.path for leaf in report.leaves] == ["a[0]", "a[1]", "inner.s"]
+    assert report.ok
+
+
+@pytest.mark.parametrize("columns", [False, True])
+@pytest.mark.parametrize("transposed", [False, True])
+def test_the_network_is_recognised_in_any_layout(columns, transposed):
+    params, X, Y = network(activation="relu")
+
+    def turn(p):
+        return [(p[f"W{i}"].T if transposed else p[f"W{i}"], p[f"b{i}"]) for i in (1, 2)]
+
+    def back(layers):
+        return {
+            f"{kind}{i}": layer[n].T if transposed and n == 0 else layer[n]
+            for i, layer in enumerate(layers, 1)
+            for n, kind in enumerate("Wb")
+        }
+
+    def data(X, Y):
+        return (X.T, Y.T) if columns else (X, Y)
+
+    def loss(layers, X, Y):
+        return mlp.loss(back(layers), *data(X, Y), jaxnn.activations.relu)
+
+    def gradient(layers, X, Y):
+        X, Y = data(X, Y)
+        cache = mlp.feed_forward(back(layers), X, jaxnn.activations.relu)
+        d = mlp.back_propagate(back(layers), cache, cache["A2"] * 0, jaxnn.activations.relu)
+        return turn({f"{kind}{i}": d[f"d{kind}{i}"] for i in (1, 2) for kind in "Wb"})
+
+    report = jaxnn.check_gradients(loss, gradient, turn(params), *data(X, Y))
+    assert (report.cause, report.first_wrong) == ("labels_not_subtracted", "dZ2")
+    assert ("W1.T" in report.explanation, "A1.T" in report.explanation) == (False, False)
+
+
+def test_integer_arrays_that_a_loss_closes_over_work_before_and_after():
+    labels = np.array([0, 3, 3, 5])
+
+    def loss(p):
+        return (p[labels] ** 2).sum()
+
+    def gradient(p):
+        return jnp.zeros_like(p).at[labels].add(2 * p[labels])
+
+    at = jnp.arange(1.0, 8.0)
+    before = loss(at)
+    assert jaxnn.check_gradients(loss, gradient, at).ok
+    assert jax.jit(loss)(at) == before
+    assert jax.jit(gradient)(at).shape == at.shape

@@ -1,0 +1,204 @@
+"""Somebody's file: whatever it does, the answer is clear."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jaxnn.gradcheck.homework import HomeworkError, Setting, check_homework
+
+RIGHT = """
+import numpy as np
+
+def sigmoid(z):
+    return 1 / (1 + np.exp(-z))
+
+def feed_forward(X, params):
+    cache = {}
+    cache["Z1"] = params["W1"] @ X + params["b1"]
+    cache["A1"] = sigmoid(cache["Z1"])
+    cache["Z2"] = params["W2"] @ cache["A1"] + params["b2"]
+    cache["A2"] = np.exp(cache["Z2"]) / np.sum(np.exp(cache["Z2"]), axis=0)
+    return cache
+
+def back_propagate(X, Y, params, cache, m_batch):
+    dZ2 = cache["A2"] - Y
+    dW2 = (1. / m_batch) * dZ2 @ cache["A1"].T
+    db2 = (1. / m_batch) * np.sum(dZ2, axis=1, keepdims=True)
+    dA1 = params["W2"].T @ dZ2
+    dZ1 = dA1 * sigmoid(cache["Z1"]) * (1 - sigmoid(cache["Z1"]))
+    dW1 = (1. / m_batch) * dZ1 @ X.T
+    db1 = (1. / m_batch) * np.sum(dZ1, axis=1, keepdims=True)
+    return {"dW1": dW1, "db1": db1, "dW2": dW2, "db2": db2}
+"""
+
+SCRIPT = Path(__file__).parents[2] / "scripts" / "check_gradients.py"
+
+
+def changed(*changes):
+    source = RIGHT
+    for old, new in changes:
+        assert old in source
+        source = source.replace(old, new)
+    return source
+
+
+@pytest.fixture
+def check(tmp_path):
+    def run(source, **setting):
+        file = tmp_path / "my_backprop.py"
+        file.write_text(source, encoding="utf-8")
+        return check_homework(file, Setting(**setting))
+
+    return run
+
+
+WITHOUT_FORWARD = RIGHT.replace("def feed_forward", "def something_else")
+GLOBAL = RIGHT.replace("cache, m_batch):", "cache):")
+RETURNED = '"dZ2": dZ2, "dA1": dA1, "dZ1": dZ1, "dW1": dW1'
+
+
+@pytest.mark.parametrize(
+    "source", [RIGHT, WITHOUT_FORWARD, GLOBAL, changed(('"dW1": dW1', RETURNED))]
+)
+def test_right_files(check, source):
+    report = check(source)
+    assert report.ok, str(report)
+    assert report.witness.status == "confirms"
+
+
+def test_the_documents_sizes_and_a_sum_and_a_penalty(check):
+    assert check(RIGHT, m=64, n_x=784, n_h=(64,), n_classes=10).ok
+    penalty = changed(
+        ("@ X.T", '@ X.T + 0.1 * params["W1"]'),
+        ('cache["A1"].T', 'cache["A1"].T + 0.1 * params["W2"]'),
+    )
+    assert check(penalty, l2=0.1).ok
+    assert check(RIGHT.replace("(1. / m_batch) * ", ""), mean=False).ok
+
+
+SLOPE = 'sigmoid(cache["Z1"]) * (1 - sigmoid(cache["Z1"]))'
+RETURN = 'return {"dW1": dW1, "db1": db1, "dW2": dW2, "db2": db2}'
+CLASSES = 'np.sum(np.exp(cache["Z2"]), axis=0)'
+
+#: (the right text, what stands there instead, code, first wrong equation)
+FAULTS = [
+    (SLOPE, 'sigmoid(cache["Z1"])', "wrong_activation_derivative", "dZ1"),
+    (SLOPE, "1", "missing_activation_derivative", "dZ1"),
+    (SLOPE, SLOPE.replace("Z1", "A1"), "derivative_at_activation", "dZ1"),
+    ('cache["A2"] - Y', 'Y - cache["A2"]', "sign", "dZ2"),
+    ("keepdims=True)\n    dA1", ")\n    dA1", "shape", "db2"),
+    ("@ X.T", "@ X.T * np.random.default_rng().normal()", "nondeterministic", "dW1"),
+    (', "db2": db2', "", "structure", None),
+    (RETURN, "return dW1, db1, dW2, db2", "structure", None),
+    ('params["W2"].T @ dZ2', 'params["W2"] @ dZ2', "weights_not_transposed", "dA1"),
+    (CLASSES, CLASSES.replace("axis=0", "axis=1, keepdims=True"), "feed_forward", "A2"),
+    ('cache["A1"] = sigmoid', 'cache["A1"] = np.tanh', "feed_forward", "A1"),
+]
+
+
+@pytest.mark.parametrize(("right", "wrong", "code", "first"), FAULTS)
+def test_wrong_files_are_told_in_their_own_notation(check, right, wrong, code, first):
+    report = check(changed((right, wrong)))
+    assert (report.ok, report.cause, report.first_wrong) == (False, code, first)
+
+
+def test_the_right_equation_is_written_with_examples_as_columns(check):
+    report = check(changed(("dZ1 @ X.T", "X @ dZ1.T")))
+    assert (report.cause, report.first_wrong) == ("transpose", "dW1")
+    assert "Write dW1 = dZ1 @ X.T / m." in report.explanation
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("import nowhere_to_be_found", "importing it raised line 1: ModuleNotFoundError"),
+        ("def f(:", "importing it raised line 1: SyntaxError"),
+        ("import sys; sys.exit(0)", "importing it ended the program with exit"),
+        ("import os; os._exit(0)", "ended its process with status 0"),
+        ("while True: pass", "still running after 2 seconds"),
+        ("while True: print('x' * 1000)", "still running after 2 seconds"),
+        ("input()", "EOFError"),
+        ("x = 1", "defines no function back_propagate"),
+        ("def back_propagate(X, Y, params, cache):\n    return 1 / 0", "line 2: ZeroDivisionError"),
+        (RIGHT.replace("cache = {}", "cache = []"), "feed_forward raised line 9"),
+    ],
+)
+def test_files_that_cannot_be_examined(check, source, message):
+    with pytest.raises(HomeworkError, match=message):
+        check(source, timeout=2.0)
+
+
+def test_what_a_file_prints_does_not_get_in_the_way(check):
+    report = check('print("hello")\n' + RIGHT)
+    assert report.ok
+    assert report.notes == ("the file printed 'hello'",)
+
+
+def test_a_processes_children_end_with_it(check, tmp_path):
+    source = "import subprocess, sys\nsubprocess.Popen([sys.executable, '-c', 'input()'])\n" + RIGHT
+    assert check(source).ok
+
+
+def test_no_object_comes_back_from_the_file(check):
+    report = check(changed(('"dW1": dW1', '"dW1": [object()]')))
+    assert report.cause == "dtype"
+
+
+def command(*arguments):
+    return subprocess.run(
+        [sys.executable, str(SCRIPT), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_the_command_prints_json_and_nothing_else(tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text('print("noise")\n' + changed(('cache["A2"] - Y', 'cache["A2"]')))
+    done = command(file, "--json")
+    told = json.loads(done.stdout)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert (told["ok"], told["cause"], told["first_wrong"]) == (
+        False,
+        "labels_not_subtracted",
+        "dZ2",
+    )
+    assert set(told) == {"ok", "first_wrong", "cause", "factor", "explanation", "leaves", "witness"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (["no_such_file.py"], 2, "found none at"),
+        (["--m", "0"], 2, "expected an integer from 1"),
+        (["--explain", "no_such_code"], 2, "the codes are sign, missing_mean"),
+        (["--explain", "sign"], 0, ""),
+    ],
+)
+def test_the_command_tells_misuse_in_one_line(arguments, status, message):
+    done = command(*arguments)
+    assert done.returncode == status
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_command_examines_our_own_network():
+    done = command()
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.rstrip().endswith("RIGHT  our network's hand-derived gradients")
+
+
+def test_the_default_sizes_are_distinct_primes():
+    setting = Setting()
+    sizes = [setting.m, setting.n_x, *setting.n_h, setting.n_classes]
+    assert len(set(sizes)) == len(sizes)
+    assert all(n % d for n in sizes for d in range(2, n))
+    params, X, Y = setting.point()
+    assert X.shape == (setting.n_x, setting.m)
+    np.testing.assert_array_equal(Y.sum(axis=0), np.ones(setting.m))
+    assert params["b1"].shape == (setting.n_h[0], 1)
