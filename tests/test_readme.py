@@ -1,0 +1,54 @@
+"""What the README says can be typed, can be typed."""
+
+import re
+import shlex
+
+import pytest
+
+from . import commands
+
+README = (commands.ROOT / "README.md").read_text()
+
+
+def blocks(language):
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+
+
+def script_calls():
+    """Every `python scripts/NAME.py …` of the README, once."""
+    return sorted(set(re.findall(r"python (scripts/[a-z_]+\.py[^`;\n|)]*)", README)))
+
+
+def test_there_are_calls_to_check():
+    assert len(script_calls()) > 6
+
+
+@pytest.mark.parametrize("call", script_calls())
+def test_every_command_has_its_script_and_its_flags(call):
+    path, *words = shlex.split(call.replace("…", ""))
+    source = (commands.ROOT / path).read_text()
+    flags = [word.split("=")[0] for word in words if word.startswith("--")]
+    assert all(flag == "--help" or f'"{flag}"' in source for flag in flags)
+
+
+def test_every_module_in_the_table_exists():
+    table = README.split("Where to find what:")[1].split("Imports run one way")[0]
+    names = re.findall(r"`([a-z_/]+(?:\.py|/))`", table)
+    assert len(names) > 8
+    places = [commands.ROOT / name for name in names]
+    assert all(
+        place.exists() or (commands.ROOT / "jaxnn" / place.name).exists() for place in places
+    )
+
+
+def test_the_library_example_runs(capsys):
+    (example,) = (block for block in blocks("python") if "jaxnn.init_params" in block)
+    exec(compile(example, "README.md", "exec"), {})
+    assert "RIGHT" in capsys.readouterr().out
+
+
+def test_the_backward_pass_is_quoted_as_it_is():
+    (quoted,) = (block for block in blocks("python") if "cross_entropy_derivative" in block)
+    source = (commands.ROOT / "jaxnn" / "mlp.py").read_text()
+    tokens = re.sub(r"#.*", "", quoted).split()
+    assert " ".join(tokens) in " ".join(source.split())
