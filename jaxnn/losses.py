@@ -40,5 +40,6 @@ def cross_entropy_derivative(A: Array, Y: Array) -> Array:
 
 def _below_maximum(Z: Array) -> Array:
     """Z minus its row maximum. The difference of two finite numbers can still overflow: half the
-    largest float is as far below as it goes, which leaves room for the logarithm."""
+    largest float is as far below as it goes, which leaves room for targets that sum to a little
+    more than 1 by rounding."""
     return jnp.maximum(Z - Z.max(axis=1, keepdims=True), jnp.finfo(Z.dtype).min / 2)

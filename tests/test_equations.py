@@ -888,3 +888,11 @@ def test_precision_and_recall_change_places_with_the_arguments() -> None:
         assert swapped[row]["precision"] == report[row]["recall"]
         assert swapped[row]["recall"] == report[row]["precision"]
         assert swapped[row]["f1-score"] == pytest.approx(report[row]["f1-score"])
+
+
+def test_loss_is_finite_for_soft_targets_that_are_rounded_up():
+    """0.4 and 0.6 + ε times the largest distance between two logits is beyond the largest float."""
+    largest = jnp.finfo(jnp.float32).max
+    Z = jnp.array([[largest, -largest, -largest]])
+    Y = jnp.array([[0.0, 0.4, 0.6]], jnp.float32) * jnp.float32(1 + 2**-22)
+    assert jnp.isfinite(cross_entropy(Z, Y))
