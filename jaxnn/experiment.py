@@ -1,16 +1,18 @@
-"""What frames the training of a run: the gradients verified before it, the results after it."""
+"""What frames the training of a run: compilation, gradients verified before it, results after."""
 
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
+from jax.stages import Compiled
 
 from jaxnn import display, plots, report, results, runs
 from jaxnn.activations import ACTIVATIONS
 from jaxnn.config import Config
 from jaxnn.data import Dataset
 from jaxnn.errors import StorageError, TrainingRefusedError
-from jaxnn.fit import Progress, start
+from jaxnn.fit import Progress, compile_evaluation, compiled_epoch, start
 from jaxnn.gradcheck import GradientReport, verify_network
 from jaxnn.metrics import Report
 from jaxnn.runs import Run
@@ -27,6 +29,23 @@ class Conclusion(NamedTuple):
     table: str
     classes: Report
     test: Evaluation
+
+
+def compiling(training_set: Dataset, config: Config) -> Future[Compiled]:
+    """The program of an epoch, and those of the evaluation, compiled while other work goes on.
+
+    XLA compiles outside Python's lock: with a second core, verification costs no time.
+    """
+
+    def programs() -> Compiled:
+        one_epoch = compiled_epoch(training_set, config)
+        compile_evaluation(training_set, config)
+        return one_epoch
+
+    worker = ThreadPoolExecutor(1)
+    future = worker.submit(programs)
+    worker.shutdown(wait=False)
+    return future
 
 
 def verify(training_set: Dataset, config: Config) -> GradientReport:

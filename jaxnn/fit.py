@@ -8,8 +8,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
+from jax.stages import Compiled
 
 from jaxnn.activations import ACTIVATIONS
+from jaxnn.compilation import QUICKLY, compiled
 from jaxnn.config import Config
 from jaxnn.data import Dataset
 from jaxnn.errors import TrainingDivergedError
@@ -17,6 +20,11 @@ from jaxnn.mlp import Params, init_params
 from jaxnn.training import Evaluation, Hyper, TrainState, evaluate, init_state, train_epoch
 
 Record = dict[str, Any]
+
+#: Multiplications in a batch's first product, from and to, where a network counts as small: one
+#: thread computes such a product in 10 to 40 µs, so that a second one is worth its while only if it
+#: is ready at once.
+SMALL = (2**20, 2**22)
 
 
 class Progress(NamedTuple):
@@ -44,9 +52,27 @@ def hyperparameters(config: Config) -> Hyper:
 
 def initial_state(config: Config, n_x: int, n_classes: int) -> TrainState:
     """Parameters drawn from the seed, and momentum at rest."""
-    key = jax.random.fold_in(jax.random.key(config.seed), 0)
-    params = init_params(key, (n_x, *config.n_h, n_classes))
-    return init_state(params, hyperparameters(config))
+    state: TrainState = _drawn_at_once(*_origin(config, n_x, n_classes))
+    return state
+
+
+def state_shapes(config: Config, n_x: int, n_classes: int) -> TrainState:
+    """The structure of every state of a run: `jax.ShapeDtypeStruct` in place of arrays."""
+    key, hyper, sizes = _origin(config, n_x, n_classes)
+    shapes: TrainState = jax.eval_shape(lambda: _drawn(key, hyper, sizes))
+    return shapes
+
+
+def _origin(config: Config, n_x: int, n_classes: int) -> tuple[Array, Hyper, tuple[int, ...]]:
+    return jax.random.key(config.seed), hyperparameters(config), (n_x, *config.n_h, n_classes)
+
+
+def _drawn(key: Array, hyper: Hyper, sizes: tuple[int, ...]) -> TrainState:
+    return init_state(init_params(jax.random.fold_in(key, 0), sizes), hyper)
+
+
+#: Compiled as one program: operation by operation, it would take a second to compile.
+_drawn_at_once = jax.jit(_drawn, static_argnames="sizes", compiler_options=QUICKLY)
 
 
 def start(config: Config, n_x: int, n_classes: int) -> Progress:
@@ -54,8 +80,47 @@ def start(config: Config, n_x: int, n_classes: int) -> Progress:
     return Progress(_on_host(initial_state(config, n_x, n_classes)))
 
 
-def fit(dataset: Dataset, config: Config, progress: Progress | None = None) -> Iterator[Progress]:
-    """Train for the epochs that are left, yielding after each; the first one compiles.
+def compiled_epoch(dataset: Dataset, config: Config) -> Compiled:
+    """`train_epoch` for this data and configuration, compiled as is fastest for their sizes.
+
+    Called with (state, images, labels, scale, key, hyper).
+    """
+    state = state_shapes(config, dataset.n_x, dataset.n_classes)
+    hyper, scale, key = jax.eval_shape(
+        lambda: (hyperparameters(config), jnp.float32(0), jax.random.key(0))
+    )
+    small = SMALL[0] <= config.batch_size * dataset.n_x * config.n_h[0] <= SMALL[1]
+    lowered = train_epoch.lower(
+        state,
+        *_shapes(dataset.x_train, dataset.y_train),
+        scale,
+        key,
+        hyper,
+        batch_size=config.batch_size,
+        activation=ACTIVATIONS[config.activation],
+        transposed=small,
+    )
+    return compiled(lowered, spread=small)
+
+
+def compile_evaluation(dataset: Dataset, config: Config) -> None:
+    """Compile `evaluate` for both splits, which later calls then find compiled."""
+    params = state_shapes(config, dataset.n_x, dataset.n_classes).params
+    scale = jax.ShapeDtypeStruct((), jnp.float32)
+    activation = ACTIVATIONS[config.activation]
+    for x, y in ((dataset.x_train, dataset.y_train), (dataset.x_test, dataset.y_test)):
+        evaluate.lower(params, *_shapes(x, y), scale, activation=activation).compile()
+
+
+def fit(
+    dataset: Dataset,
+    config: Config,
+    progress: Progress | None = None,
+    one_epoch: Compiled | None = None,
+) -> Iterator[Progress]:
+    """Train for the epochs that are left, yielding after each.
+
+    `one_epoch` is what `compiled_epoch` returned; it is compiled first if it is not given.
 
     Epoch e is shuffled by a key that depends on the seed and on e alone: a run that goes on from
     any `progress` repeats the uninterrupted run bit for bit, on the same machine and versions.
@@ -70,9 +135,7 @@ def fit(dataset: Dataset, config: Config, progress: Progress | None = None) -> I
         (state, (dataset.x_train, dataset.y_train), (dataset.x_test, dataset.y_test))
     )
     held_out_name = "validation" if config.validation else "test"
-    one_epoch = train_epoch.lower(
-        state, *train, scale, keys, hyper, batch_size=config.batch_size, activation=activation
-    ).compile()
+    one_epoch = one_epoch or compiled_epoch(dataset, config)
 
     def measured(params: Params) -> Record:
         return _measures(
@@ -93,6 +156,10 @@ def fit(dataset: Dataset, config: Config, progress: Progress | None = None) -> I
         if config.validation and best_epoch(history) == len(history):
             best = _on_host(state.params)
         yield Progress(_on_host(state), history, best)
+
+
+def _shapes(*arrays: Any) -> tuple[jax.ShapeDtypeStruct, ...]:
+    return tuple(jax.ShapeDtypeStruct(array.shape, array.dtype) for array in arrays)
 
 
 def best_epoch(history: Sequence[Record]) -> int:

@@ -19,7 +19,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 from filelock import FileLock, Timeout
 
@@ -29,7 +28,7 @@ from jaxnn.config import Config
 from jaxnn.data import Dataset
 from jaxnn.errors import CheckpointError, StorageError, UsageError
 from jaxnn.files import append_line, write_bytes, write_json
-from jaxnn.fit import Progress, initial_state
+from jaxnn.fit import Progress, state_shapes
 from jaxnn.mlp import Params
 
 CONFIG = "config.json"
@@ -211,7 +210,7 @@ def _read_checkpoint(folder: Path, path: Path) -> tuple[Run, Progress]:
     arrays, notes = arrayfile.load(path)
     run = Run(folder, Config.from_dict(notes["config"]), notes["data"], notes["versions"])
     sizes = run.data["n_x"], run.data["n_classes"]
-    state = jax.eval_shape(lambda: initial_state(run.config, *sizes))
+    state = state_shapes(run.config, *sizes)
     has_best = any(name.startswith("best/") for name in arrays)
     like = {"state": state, "best": state.params if has_best else None}
     restored = checkpoint.restore(path, arrays, like)

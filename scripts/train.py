@@ -12,6 +12,10 @@ from jaxnn.config import Config
 from jaxnn.errors import TrainingDivergedError, UsageError
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+    from jax.stages import Compiled
+
     from jaxnn.data import Dataset
     from jaxnn.fit import Progress
     from jaxnn.gradcheck import GradientReport
@@ -147,13 +151,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def begin(given: Mapping[str, Any], options: Options) -> int:
     """A new run. Its folder is made only when nothing is left that could be wrong."""
-    from jaxnn import data, display, experiment, runs
+    from jaxnn import compilation, data, display, experiment, runs
     from jaxnn.fit import start
 
+    compilation.keep_programs(data.cache_dir() / "compiled")
     config = configuration(Config(), given)
     dataset = data.load(given.get("data", "auto"), notify=display.notice)
     training_set = agreeing_with_data(dataset, config, given.get("n_x"))
     display.summary(dataset, config)
+    one_epoch = experiment.compiling(training_set, config)
     check = experiment.verify(training_set, config)
     display.verdict(check)
     argument = given.get("data", "auto")
@@ -161,13 +167,14 @@ def begin(given: Mapping[str, Any], options: Options) -> int:
     with runs.locked(run.folder):
         progress = start(config, dataset.n_x, dataset.n_classes)
         runs.save(run, progress)
-        return train(run, dataset, training_set, progress, check, options)
+        return train(run, dataset, training_set, progress, check, one_epoch, options)
 
 
 def resume(given: Mapping[str, Any], options: Options) -> int:
     """Go on with a run from its latest whole checkpoint."""
-    from jaxnn import data, display, experiment, runs
+    from jaxnn import compilation, data, display, experiment, runs
 
+    compilation.keep_programs(data.cache_dir() / "compiled")
     folder = Path(given["resume"])
     with runs.locked(folder):
         run, progress = runs.load(folder, display.notice)
@@ -181,10 +188,11 @@ def resume(given: Mapping[str, Any], options: Options) -> int:
         runs.require_same_data(run, dataset)
         training_set = agreeing_with_data(dataset, run.config, given.get("n_x"))
         display.summary(dataset, run.config)
+        one_epoch = experiment.compiling(training_set, run.config)
         check = experiment.verify(training_set, run.config)
         display.verdict(check)
         runs.reopen(run, progress)
-        return train(run, dataset, training_set, progress, check, options)
+        return train(run, dataset, training_set, progress, check, one_epoch, options)
 
 
 def configuration(base: Config, given: Mapping[str, Any]) -> Config:
@@ -243,6 +251,7 @@ def train(
     training_set: "Dataset",
     latest: "Progress",
     check: "GradientReport",
+    one_epoch: "Future[Compiled]",
     options: Options,
 ) -> int:
     """Train for the epochs that are left, then open the test set and write the results."""
@@ -250,7 +259,7 @@ def train(
     from jaxnn.fit import fit
     from jaxnn.interrupt import Interrupted, until_interrupted
 
-    epochs = until_interrupted(fit(training_set, run.config, latest))
+    epochs = until_interrupted(fit(training_set, run.config, latest, one_epoch.result()))
     try:
         for progress in display.epochs(epochs, run.config.epochs, len(latest.history)):
             runs.save(run, progress)

@@ -1,6 +1,8 @@
 """Every test runs under jax's strictest rules; MNIST comes from JAXNN_DATA_DIR or not at all."""
 
 import os
+import shutil
+import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -9,6 +11,16 @@ import pytest
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+#: Shared by the workers and by the commands that tests start; made by the first process of all.
+PROGRAMS = "JAXNN_COMPILATION_CACHE"
+OURS = PROGRAMS not in os.environ
+os.environ.setdefault(PROGRAMS, tempfile.mkdtemp(prefix="jaxnn-programs-") if OURS else "")
+
+
+def pytest_unconfigure() -> None:
+    if OURS:
+        shutil.rmtree(os.environ[PROGRAMS], ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

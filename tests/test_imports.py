@@ -22,7 +22,8 @@ BELOW = {
     "mlp": {"activations", "losses"},
     "training": {"activations", "losses", "mlp", "optimisers", "shuffle"},
     "data": {"data", "errors", "files"},
-    "fit": {"activations", "config", "data", "errors", "mlp", "training"},
+    "compilation": set(),
+    "fit": {"activations", "compilation", "config", "data", "errors", "mlp", "training"},
     "gradcheck": {"activations", "errors", "gradcheck", "losses", "mlp"},
 }
 

@@ -16,7 +16,7 @@ from jaxnn.errors import DataError
 if TYPE_CHECKING:
     from jaxnn.data.download import Remote
 
-__all__ = ["DataError", "Dataset", "load", "with_validation"]
+__all__ = ["DataError", "Dataset", "cache_dir", "load", "with_validation"]
 
 #: (n_train, n_test, n_x) of MNIST, and of data sets made to take its place, such as Fashion-MNIST.
 MNIST_SHAPE = (60_000, 10_000, 784)
