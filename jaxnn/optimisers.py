@@ -1,18 +1,133 @@
-"""The document's momentum, built from optax's own transformations.
+"""Momentum and its relatives, and schedules of the step's length, built from optax's own parts.
 
 An optimiser is a function of its hyperparameters that returns an `optax.GradientTransformation`.
 The training step calls it inside the compiled program, so that the hyperparameters are arguments of
 that program. `optax.sgd`, `optax.adam` or a function that chains several can take its place.
+
+`lr` is a number, an array, or what `scheduled` makes of one. g is the gradient, p the parameter;
+V, M and S are 0 at the beginning.
 """
 
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
 import optax
 from jax import Array
 
+Schedule = Callable[[Array], Array]
+LearningRate = Array | float | Schedule
 
-def momentum(lr: Array | float, beta: Array | float) -> optax.GradientTransformation:
+#: The part of a `one_cycle` in which the step grows, and where it begins.
+RISE, BEGINNING = 0.3, 0.04
+
+
+def momentum(lr: LearningRate, beta: Array | float) -> optax.GradientTransformation:
     """V ← βV + (1 − β) g, then p ← p − lr·V.
 
     `optax.ema` without its debiasing is the first rule. `optax.sgd(lr, momentum=beta)` is another
     one: it leaves out the factor 1 − β, so its step is 1/(1 − β) times as long.
     """
-    return optax.chain(optax.ema(beta, debias=False), optax.scale(-lr))
+    return optax.chain(optax.ema(beta, debias=False), optax.scale_by_learning_rate(lr))
+
+
+def nesterov(lr: LearningRate, beta: Array | float) -> optax.GradientTransformation:
+    """V ← βV + (1 − β) g, then p ← p − lr·(βV + (1 − β) g).
+
+    The document's momentum, one step ahead: the same gradient counts again, as it will in the next
+    V. The form of Sutskever et al. (ICML 2013), with the factor 1 − β.
+    """
+    ahead = optax.chain(optax.scale(1 - beta), optax.trace(beta, nesterov=True))
+    return optax.chain(ahead, optax.scale_by_learning_rate(lr))
+
+
+def adam(
+    lr: LearningRate,
+    beta: Array | float = 0.9,
+    beta2: Array | float = 0.999,
+    eps: Array | float = 1e-8,
+) -> optax.GradientTransformation:
+    """M ← βM + (1 − β) g, S ← β₂S + (1 − β₂) g², then p ← p − lr·M̂ / (√Ŝ + ε).
+
+    In step t, M̂ = M/(1 − βᵗ) and Ŝ = S/(1 − β₂ᵗ) (Kingma and Ba, arXiv:1412.6980).
+    """
+    return optax.chain(_by_adam(beta, beta2, eps), optax.scale_by_learning_rate(lr))
+
+
+def adamw(
+    lr: LearningRate,
+    beta: Array | float = 0.9,
+    beta2: Array | float = 0.999,
+    eps: Array | float = 1e-8,
+    weight_decay: Array | float = 0.01,
+) -> optax.GradientTransformation:
+    """Adam with p ← p − lr·(M̂ / (√Ŝ + ε) + λp) for weights; biases do not decay.
+
+    λ, the `weight_decay`, is not the λ of a penalty in the loss: it is not divided by √Ŝ
+    (Loshchilov and Hutter, arXiv:1711.05101).
+    """
+    decay = optax.add_decayed_weights(weight_decay, mask=_matrices)
+    return optax.chain(_by_adam(beta, beta2, eps), decay, optax.scale_by_learning_rate(lr))
+
+
+OPTIMISERS = {rule.__name__: rule for rule in (momentum, nesterov, adam, adamw)}
+
+
+def constant(progress: Array) -> Array:
+    """1."""
+    return jnp.ones_like(progress)
+
+
+def linear(progress: Array) -> Array:
+    """1 − s: from 1 to 0."""
+    return 1 - progress
+
+
+def cosine(progress: Array) -> Array:
+    """(1 + cos πs) / 2: from 1 to 0 (Loshchilov and Hutter, arXiv:1608.03983)."""
+    return (1 + jnp.cos(jnp.pi * progress)) / 2
+
+
+def one_cycle(progress: Array) -> Array:
+    """From BEGINNING in a line to 1 at s = RISE, then by half a cosine to 0.
+
+    A large step in the middle, a small one at both ends (Smith and Topin, arXiv:1708.07120).
+    """
+    rising = BEGINNING + (1 - BEGINNING) * progress / RISE
+    return jnp.where(progress < RISE, rising, cosine((progress - RISE) / (1 - RISE)))
+
+
+#: Each a function of the progress s of a training run, 0 at its beginning and 1 at its end, that
+#: gives the factor on the learning rate.
+SCHEDULES: dict[str, Schedule] = {f.__name__: f for f in (constant, linear, cosine, one_cycle)}
+
+
+def scheduled(lr: Array | float, schedule: Schedule, steps: Array | int) -> Schedule:
+    """lr · schedule(t / steps) in step t = 0, 1, …, and the schedule's end from t = `steps` on.
+
+    An optimiser that takes it as its `lr` counts the steps in its state.
+    """
+
+    def at(count: Array) -> Array:
+        length = jnp.asarray(lr)
+        done, whole = (jnp.asarray(n).astype(length.dtype) for n in (count, steps))
+        return length * schedule(jnp.minimum(done / whole, 1))
+
+    return at
+
+
+def _by_adam(beta: Any, beta2: Any, eps: Any) -> optax.GradientTransformation:
+    """optax raises β to a count of steps, a float to an integer: the result is a float by the
+    standard rules, an error by the strict ones."""
+    rule = optax.scale_by_adam(beta, beta2, eps)
+
+    def update(updates: Any, state: Any, params: Any = None) -> Any:
+        with jax.numpy_dtype_promotion("standard"):
+            return rule.update(updates, state, params)
+
+    return optax.GradientTransformation(rule.init, update)
+
+
+def _matrices(params: Any) -> Any:
+    return jax.tree.map(lambda p: p.ndim == 2, params)

@@ -13,13 +13,15 @@ PACKAGE = commands.ROOT / "jaxnn"
 #: What each of these may import, of this project: nothing that stands above it.
 BELOW = {
     "activations": set(),
+    "initialisation": set(),
+    "regularisation": set(),
     "losses": set(),
     "shuffle": set(),
     "errors": set(),
     "config": set(),
     "files": set(),
     "optimisers": set(),
-    "mlp": {"activations", "losses"},
+    "mlp": {"activations", "initialisation", "losses", "regularisation"},
     "training": {"activations", "losses", "mlp", "optimisers", "shuffle"},
     "data": {"data", "errors", "files"},
     "compilation": set(),
