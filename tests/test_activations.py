@@ -33,8 +33,14 @@ TERMS = SLOPES | {
 
 
 def units(name: str) -> Any:
-    """Roundings of a value on the grid. exp(−z²/2), down to the smallest float, makes z² of one."""
-    return 2 * FUNCTION_UNITS * (1 + np.minimum(Z * Z, 1500) if name == "gelu" else 1)
+    """Roundings of up to four functions on the grid; exp(−z²/2), down to the smallest float, makes
+    z² of one."""
+    return 4 * FUNCTION_UNITS * (1 + np.minimum(Z * Z, 1500) if name == "gelu" else 1)
+
+
+def floor(dtype: str) -> Any:
+    """The smallest float, below which a factor is 0, times the other factor, which may be z."""
+    return np.finfo(dtype).tiny * (1 + np.minimum(abs(Z), 1e3))
 
 
 @cache
@@ -65,13 +71,13 @@ def test_function_by_its_definition(name: str, dtype: str) -> None:
     A, _, _ = on_the_grid(dtype)[name]
     expected = scalar_activation(name, Z)
     assert A.dtype == dtype
-    assert_near(A, expected, units(name) * UNIT[dtype] * abs(expected) + np.finfo(dtype).tiny)
+    assert_near(A, expected, units(name) * UNIT[dtype] * abs(expected) + floor(dtype))
 
 
 def assert_derivative(name: str, dtype: str) -> None:
     """By hand, by jax.grad and by NumPy: all the same, and on the right of all kinks 1."""
     _, hand, by_grad = on_the_grid(dtype)[name]
-    bound = units(name) * UNIT[dtype] * TERMS[name] + np.finfo(dtype).tiny
+    bound = units(name) * UNIT[dtype] * TERMS[name] + floor(dtype)
     assert hand.dtype == dtype
     assert_near(hand, by_grad, bound)
     assert_near(hand, SLOPES[name], bound)
