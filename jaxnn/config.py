@@ -11,7 +11,8 @@ class Config:
 
     `validation` is the number of training examples (1, 2, …) or the share of them (a fraction below
     1) that is set aside to choose the epoch by; `patience` the epochs without a better validation
-    loss after which training stops. None turns either off.
+    loss after which training stops. None turns either off, and so does 0 for whatever goes beyond
+    the document: `jaxnn.plan` says what each means.
     """
 
     lr: float = 0.5
@@ -23,6 +24,22 @@ class Config:
     seed: int = 0
     validation: float | None = None
     patience: int | None = None
+    init: str = "document"
+    optimiser: str = "momentum"
+    schedule: str = "constant"
+    weight_decay: float = 0.0
+    l2: float = 0.0
+    dropout: float = 0.0
+    input_dropout: float = 0.0
+    max_norm: float = 0.0
+    label_smoothing: float = 0.0
+    average: float = 0.0
+    elastic: float = 0.0
+    affine: float = 0.0
+    teacher: str | None = None
+    temperature: float = 2.0
+    teacher_weight: float = 0.9
+    committee: int = 1
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it: tuples are lists there."""

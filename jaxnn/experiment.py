@@ -1,11 +1,11 @@
 """What frames the training of a run: compilation, gradients verified before it, results after."""
 
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jax.stages import Compiled
 
 from jaxnn import display, plots, report, results, runs
 from jaxnn.activations import ACTIVATIONS
@@ -15,8 +15,11 @@ from jaxnn.errors import StorageError, TrainingRefusedError
 from jaxnn.fit import Progress, compile_evaluation, compiled_epoch, start
 from jaxnn.gradcheck import GradientReport, verify_network
 from jaxnn.metrics import Report
+from jaxnn.plan import Teacher
 from jaxnn.runs import Run
-from jaxnn.training import Evaluation, one_hot, unit_interval
+from jaxnn.training import Evaluation, TrainState, one_hot, unit_interval
+
+OneEpoch = Callable[..., TrainState]
 
 #: Examples that the gradients are verified on.
 VERIFIED_ROWS = 64
@@ -31,14 +34,16 @@ class Conclusion(NamedTuple):
     test: Evaluation
 
 
-def compiling(training_set: Dataset, config: Config) -> Future[Compiled]:
+def compiling(
+    training_set: Dataset, config: Config, teacher: Teacher | None = None
+) -> Future[OneEpoch]:
     """The program of an epoch, and those of the evaluation, compiled while other work goes on.
 
     XLA compiles outside Python's lock: with a second core, verification costs no time.
     """
 
-    def programs() -> Compiled:
-        one_epoch = compiled_epoch(training_set, config)
+    def programs() -> OneEpoch:
+        one_epoch = compiled_epoch(training_set, config, teacher)
         compile_evaluation(training_set, config)
         return one_epoch
 

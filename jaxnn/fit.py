@@ -2,14 +2,14 @@
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.stages import Compiled
 
 from jaxnn.activations import ACTIVATIONS
 from jaxnn.compilation import QUICKLY, compiled
@@ -17,9 +17,12 @@ from jaxnn.config import Config
 from jaxnn.data import Dataset
 from jaxnn.errors import TrainingDivergedError
 from jaxnn.mlp import Params, init_params
-from jaxnn.training import Evaluation, Hyper, TrainState, evaluate, init_state, train_epoch
+from jaxnn.plan import Teacher, plan
+from jaxnn.training import Evaluation, TrainState, evaluate, init_state, train_epoch
 
 Record = dict[str, Any]
+
+SCALAR = jax.ShapeDtypeStruct((), jnp.float32)
 
 #: Multiplications in a batch's first product, from and to, where a network counts as small: one
 #: thread computes such a product in 10 to 40 µs, so that a second one is worth its while only if it
@@ -42,37 +45,26 @@ class Progress(NamedTuple):
     @property
     def chosen(self) -> Params:
         """The parameters that the run stands for: the best by validation, else the latest."""
-        return self.best or self.state.params
-
-
-def hyperparameters(config: Config) -> Hyper:
-    """The arguments of `optimisers.momentum`, as arrays: other values run the same program."""
-    return {"lr": jnp.float32(config.lr), "beta": jnp.float32(config.beta)}
+        return self.best or self.state.chosen
 
 
 def initial_state(config: Config, n_x: int, n_classes: int) -> TrainState:
-    """Parameters drawn from the seed, and momentum at rest."""
-    state: TrainState = _drawn_at_once(*_origin(config, n_x, n_classes))
+    """Parameters drawn from the seed, and the optimiser at rest.
+
+    Those of a committee have a first axis for its members, whose seeds are `config.seed` and those
+    after it.
+    """
+    state: TrainState = _drawn_at_once(
+        _seeds(config), _sizes(config, n_x, n_classes), _kind(config)
+    )
     return state
 
 
 def state_shapes(config: Config, n_x: int, n_classes: int) -> TrainState:
     """The structure of every state of a run: `jax.ShapeDtypeStruct` in place of arrays."""
-    key, hyper, sizes = _origin(config, n_x, n_classes)
-    shapes: TrainState = jax.eval_shape(lambda: _drawn(key, hyper, sizes))
+    sizes = _sizes(config, n_x, n_classes)
+    shapes: TrainState = jax.eval_shape(lambda: _drawn(_seeds(config), sizes, config))
     return shapes
-
-
-def _origin(config: Config, n_x: int, n_classes: int) -> tuple[Array, Hyper, tuple[int, ...]]:
-    return jax.random.key(config.seed), hyperparameters(config), (n_x, *config.n_h, n_classes)
-
-
-def _drawn(key: Array, hyper: Hyper, sizes: tuple[int, ...]) -> TrainState:
-    return init_state(init_params(jax.random.fold_in(key, 0), sizes), hyper)
-
-
-#: Compiled as one program: operation by operation, it would take a second to compile.
-_drawn_at_once = jax.jit(_drawn, static_argnames="sizes", compiler_options=QUICKLY)
 
 
 def start(config: Config, n_x: int, n_classes: int) -> Progress:
@@ -80,43 +72,88 @@ def start(config: Config, n_x: int, n_classes: int) -> Progress:
     return Progress(_on_host(initial_state(config, n_x, n_classes)))
 
 
-def compiled_epoch(dataset: Dataset, config: Config) -> Compiled:
+def _seeds(config: Config) -> Array:
+    """One, or one for each member of a committee."""
+    first = np.uint32(config.seed)
+    members = first + np.arange(config.committee, dtype=np.uint32)
+    return jnp.asarray(first if config.committee == 1 else members)
+
+
+def _sizes(config: Config, n_x: int, n_classes: int) -> tuple[int, ...]:
+    return (n_x, *config.n_h, n_classes)
+
+
+def _kind(config: Config) -> Config:
+    """What of a configuration decides how a state is drawn: equal kinds share a program."""
+    return Config(
+        init=config.init,
+        optimiser=config.optimiser,
+        schedule=config.schedule,
+        average=float(config.average > 0),
+    )
+
+
+def _drawn(seeds: Array, sizes: tuple[int, ...], config: Config) -> TrainState:
+    if seeds.ndim:
+        return jax.vmap(lambda seed: _drawn(seed, sizes, config))(seeds)
+    ours = plan(config)
+    key = jax.random.fold_in(jax.random.key(seeds), 0)
+    params = init_params(key, sizes, ours.initialiser)
+    return init_state(params, ours.hyper, ours.optimiser, averaged=ours.terms.average is not None)
+
+
+#: Compiled as one program: operation by operation, it would take a second to compile.
+_drawn_at_once = jax.jit(_drawn, static_argnames=("sizes", "config"), compiler_options=QUICKLY)
+
+
+def _keys(config: Config, epoch: int | Array) -> Array:
+    """The key of an epoch, or one for each member of a committee, from the seed and its number."""
+
+    def key(seed: Array) -> Array:
+        return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), 1), epoch)
+
+    seeds = _seeds(config)
+    return jax.vmap(key)(seeds) if seeds.ndim else key(seeds)
+
+
+def compiled_epoch(
+    dataset: Dataset, config: Config, teacher: Teacher | None = None
+) -> Callable[..., TrainState]:
     """`train_epoch` for this data and configuration, compiled as is fastest for their sizes.
 
-    Called with (state, images, labels, scale, key, hyper).
+    Called with (state, images, labels, scale, key), of a committee with a key for each member.
     """
-    state = state_shapes(config, dataset.n_x, dataset.n_classes)
-    hyper, scale, key = jax.eval_shape(
-        lambda: (hyperparameters(config), jnp.float32(0), jax.random.key(0))
-    )
+    ours = plan(config, dataset.n_train, dataset.image_shape, teacher)
     small = SMALL[0] <= config.batch_size * dataset.n_x * config.n_h[0] <= SMALL[1]
-    lowered = train_epoch.lower(
-        state,
-        *_shapes(dataset.x_train, dataset.y_train),
-        scale,
-        key,
-        hyper,
-        batch_size=config.batch_size,
-        activation=ACTIVATIONS[config.activation],
-        transposed=small,
+    epoch = partial(train_epoch, **ours.static, transposed=small)
+    if config.committee > 1:
+        epoch = jax.vmap(epoch, in_axes=(0, None, None, None, 0, None, None))
+    state, key = jax.eval_shape(
+        lambda: (
+            _drawn(_seeds(config), _sizes(config, dataset.n_x, dataset.n_classes), config),
+            _keys(config, 0),
+        )
     )
-    return compiled(lowered, spread=small)
+    lowered = jax.jit(epoch, donate_argnums=0).lower(
+        state, *_shapes(dataset.x_train, dataset.y_train), SCALAR, key, ours.hyper, ours.terms
+    )
+    program = compiled(lowered, spread=small)
+    return lambda *args: program(*args, ours.hyper, ours.terms)
 
 
 def compile_evaluation(dataset: Dataset, config: Config) -> None:
     """Compile `evaluate` for both splits, which later calls then find compiled."""
     params = state_shapes(config, dataset.n_x, dataset.n_classes).params
-    scale = jax.ShapeDtypeStruct((), jnp.float32)
     activation = ACTIVATIONS[config.activation]
     for x, y in ((dataset.x_train, dataset.y_train), (dataset.x_test, dataset.y_test)):
-        evaluate.lower(params, *_shapes(x, y), scale, activation=activation).compile()
+        evaluate.lower(params, *_shapes(x, y), SCALAR, activation=activation).compile()
 
 
 def fit(
     dataset: Dataset,
     config: Config,
     progress: Progress | None = None,
-    one_epoch: Compiled | None = None,
+    one_epoch: Callable[..., TrainState] | None = None,
 ) -> Iterator[Progress]:
     """Train for the epochs that are left, yielding after each.
 
@@ -128,9 +165,7 @@ def fit(
     Raises `TrainingDivergedError` in the epoch after which a loss is not finite.
     """
     state, history, best = progress or start(config, dataset.n_x, dataset.n_classes)
-    activation = ACTIVATIONS[config.activation]
-    hyper, scale = hyperparameters(config), jnp.float32(dataset.scale)
-    keys = jax.random.fold_in(jax.random.key(config.seed), 1)
+    activation, scale = ACTIVATIONS[config.activation], jnp.float32(dataset.scale)
     state, train, held_out = jax.device_put(
         (state, (dataset.x_train, dataset.y_train), (dataset.x_test, dataset.y_test))
     )
@@ -146,15 +181,15 @@ def fit(
         )
 
     while len(history) < config.epochs and not out_of_patience(history, config.patience):
-        key = jax.random.fold_in(keys, len(history) + 1)
+        key = _keys(config, len(history) + 1)
         begun = time.perf_counter()
-        state = jax.block_until_ready(one_epoch(state, *train, scale, key, hyper))
+        state = jax.block_until_ready(one_epoch(state, *train, scale, key))
         seconds = time.perf_counter() - begun
-        record = {"epoch": len(history) + 1, **measured(state.params), "seconds": seconds}
+        record = {"epoch": len(history) + 1, **measured(state.chosen), "seconds": seconds}
         _require_finite(record, config)
         history = (*history, record)
         if config.validation and best_epoch(history) == len(history):
-            best = _on_host(state.params)
+            best = _on_host(state.chosen)
         yield Progress(_on_host(state), history, best)
 
 

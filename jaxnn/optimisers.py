@@ -20,7 +20,7 @@ Schedule = Callable[[Array], Array]
 LearningRate = Array | float | Schedule
 
 #: The part of a `one_cycle` in which the step grows, and where it begins.
-RISE, BEGINNING = 0.3, 0.04
+RISE, BEGINNING = 0.2, 0.1
 
 
 def momentum(lr: LearningRate, beta: Array | float) -> optax.GradientTransformation:
@@ -90,12 +90,12 @@ def cosine(progress: Array) -> Array:
 
 
 def one_cycle(progress: Array) -> Array:
-    """From BEGINNING in a line to 1 at s = RISE, then by half a cosine to 0.
+    """From BEGINNING in a line to 1 at s = RISE, then in a line to 0.
 
     A large step in the middle, a small one at both ends (Smith and Topin, arXiv:1708.07120).
     """
     rising = BEGINNING + (1 - BEGINNING) * progress / RISE
-    return jnp.where(progress < RISE, rising, cosine((progress - RISE) / (1 - RISE)))
+    return jnp.minimum(rising, (1 - progress) / (1 - RISE))
 
 
 #: Each a function of the progress s of a training run, 0 at its beginning and 1 at its end, that

@@ -5,14 +5,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
-
 from jaxnn import arrayfile, checkpoint, runs
 from jaxnn.activations import ACTIVATIONS
 from jaxnn.config import Config
 from jaxnn.errors import CheckpointError, UsageError
+from jaxnn.fit import state_shapes
 from jaxnn.framing import Frame, like_mnist
-from jaxnn.mlp import Params, init_params
+from jaxnn.mlp import Params
 from jaxnn.runs import Run
 
 #: The figures that are shown of a finished run, and held against a new evaluation.
@@ -91,8 +90,7 @@ def _finished(folder: Path) -> Trained:
 
 
 def _shapes(run: Run) -> Any:
-    sizes = (run.data["n_x"], *run.config.n_h, run.data["n_classes"])
-    return jax.eval_shape(lambda: init_params(jax.random.key(0), sizes))
+    return state_shapes(run.config, run.data["n_x"], run.data["n_classes"]).params
 
 
 def _frame(data: Mapping[str, Any]) -> Frame | None:

@@ -10,9 +10,12 @@ import optax
 from jax import Array
 
 from jaxnn.activations import Activation, sigmoid
-from jaxnn.losses import cross_entropy
-from jaxnn.mlp import Params, depth, feed_forward, gradient
+from jaxnn.augmentation import Distortion, distort
+from jaxnn.committee import logits, soft_answer
+from jaxnn.losses import Distilled, cross_entropy, distillation, smooth, softmax_cross_entropy
+from jaxnn.mlp import Params, depth, gradient
 from jaxnn.optimisers import momentum
+from jaxnn.regularisation import dropout_mask, max_norm
 from jaxnn.shuffle import permutation
 
 Optimiser = Callable[..., optax.GradientTransformation]
@@ -21,11 +24,50 @@ Hyper = Mapping[str, Array]
 EVALUATION_ROWS = 2000
 
 
+class Lesson(NamedTuple):
+    """What there is to learn from another network: its parameters, perhaps a committee's; the
+    temperature at which its answers are taken; and their weight, the labels having the rest."""
+
+    teacher: Params
+    temperature: Array
+    weight: Array
+
+
+class Terms(NamedTuple):
+    """What goes beyond the document, as arrays; a term that is None is not in the program.
+
+    l2: λ of λ/2 Σ_l ‖W_l‖². dropout, input_dropout: shares of the hidden units and of the inputs
+    that are dropped. max_norm: longest row of a W_l. label_smoothing: ε. average: what the running
+    mean of the parameters keeps at each step. distortion: of the images. lesson: of a teacher.
+    """
+
+    l2: Array | None = None
+    dropout: Array | None = None
+    input_dropout: Array | None = None
+    max_norm: Array | None = None
+    label_smoothing: Array | None = None
+    average: Array | None = None
+    distortion: Distortion | None = None
+    lesson: Lesson | None = None
+
+
+NO_TERMS = Terms()
+
+
 class TrainState(NamedTuple):
-    """What a step changes: the parameters and the optimiser's state (momentum's V)."""
+    """What a step changes: the parameters and the optimiser's state (momentum's V).
+
+    `average` is the running mean of the parameters, where one is kept.
+    """
 
     params: Params
     opt_state: optax.OptState
+    average: Params | None = None
+
+    @property
+    def chosen(self) -> Params:
+        """The parameters that the state stands for: their average, where one is kept."""
+        return self.params if self.average is None else self.average
 
 
 class Evaluation(NamedTuple):
@@ -41,9 +83,12 @@ class Evaluation(NamedTuple):
         return int(self.correct) / self.logits.shape[0]
 
 
-def init_state(params: Params, hyper: Hyper, optimiser: Optimiser = momentum) -> TrainState:
-    """The state before the first step."""
-    return TrainState(params, optimiser(**hyper).init(params))
+def init_state(
+    params: Params, hyper: Hyper, optimiser: Optimiser = momentum, *, averaged: bool = False
+) -> TrainState:
+    """The state before the first step. `averaged` keeps a running mean of the parameters."""
+    average = jax.tree.map(jnp.copy, params) if averaged else None
+    return TrainState(params, optimiser(**hyper).init(params), average)
 
 
 def unit_interval(images: Array, scale: Array) -> Array:
@@ -62,6 +107,8 @@ def train_step(
     X: Array,
     Y: Array,
     hyper: Hyper,
+    terms: Terms = NO_TERMS,
+    key: Array | None = None,
     *,
     optimiser: Optimiser = momentum,
     activation: Activation = sigmoid,
@@ -69,14 +116,23 @@ def train_step(
     """Forward, backward, momentum, update: one step on a batch X (m, n_x), Y (m, C).
 
     `state` is donated: its buffers are reused for the result. `hyper` holds the arguments of
-    `optimiser` as arrays, so that another learning rate runs the same compiled program.
+    `optimiser` as arrays, so that another learning rate runs the same compiled program. `terms`
+    holds what goes beyond the document (`Terms`), and `key` is what dropout draws from.
     """
-    return _updated(state, gradient(state.params, X, Y, activation), optimiser(**hyper))
+    grads = _gradient(state.params, X, Y, terms, key, activation)
+    return _updated(state, grads, terms, optimiser(**hyper))
 
 
 @partial(
     jax.jit,
-    static_argnames=("batch_size", "optimiser", "activation", "transposed"),
+    static_argnames=(
+        "batch_size",
+        "optimiser",
+        "activation",
+        "transposed",
+        "image_shape",
+        "teacher_activation",
+    ),
     donate_argnames="state",
 )
 def train_epoch(
@@ -86,35 +142,50 @@ def train_epoch(
     scale: Array,
     key: Array,
     hyper: Hyper,
+    terms: Terms = NO_TERMS,
     *,
     batch_size: int,
     optimiser: Optimiser = momentum,
     activation: Activation = sigmoid,
     transposed: bool = False,
+    image_shape: tuple[int, int] | None = None,
+    teacher_activation: Activation = sigmoid,
 ) -> TrainState:
     """One pass over the data in an order drawn from `key`: every example once, in one program.
 
     images (n, n_x) as stored, labels (n,). Where `batch_size` does not divide n, the rest is a
-    last, smaller batch: its mean is over its own examples.
+    last, smaller batch: its mean is over its own examples. Distortions take a row for an image of
+    `image_shape`; a teacher sees the distorted images.
 
     `transposed` is how the state lies in memory from step to step, no more: each matrix as W.T, so
     that X Wᵀ runs along the rows of both. It pays for small products (`fit.compiled_epoch`).
     """
     n = images.shape[0]
     order = permutation(key, n)
+    noise = jax.random.fold_in(key, 1)
     n_classes = state.params[f"b{depth(state.params)}"].shape[0]
+    lay = _transposed if transposed else lambda tree: tree
 
-    def step(state: TrainState, rows: Array) -> tuple[TrainState, None]:
+    def step(state: TrainState, batch: tuple[Array, Array]) -> tuple[TrainState, None]:
+        rows, number = batch
+        distorting, dropping = jax.random.split(jax.random.fold_in(noise, number))
         X = unit_interval(images.at[rows].get(mode="promise_in_bounds"), scale)
         Y = one_hot(labels.at[rows].get(mode="promise_in_bounds"), n_classes)
-        grads = lay(gradient(lay(state.params), X, Y, activation))
-        return _updated(state, grads, optimiser(**hyper)), None
+        if terms.distortion is not None:
+            X = distort(distorting, X, image_shape, terms.distortion)
+        targets: Any = Y
+        if terms.lesson is not None:
+            P = soft_answer(terms.lesson.teacher, X, teacher_activation, terms.lesson.temperature)
+            targets = Distilled(Y, P)
+        grads = lay(_gradient(lay(state.params), X, targets, terms, dropping, activation))
+        return _updated(state, grads, terms, optimiser(**hyper), lay), None
 
-    lay = _transposed if transposed else lambda tree: tree
     whole = n - n % batch_size
-    state, _ = jax.lax.scan(step, lay(state), order[:whole].reshape(-1, batch_size))
+    batches = order[:whole].reshape(-1, batch_size)
+    numbers = jnp.arange(len(batches) + 1, dtype=jnp.uint32)
+    state, _ = jax.lax.scan(step, lay(state), (batches, numbers[:-1]))
     if whole < n:
-        state, _ = step(state, order[whole:])
+        state, _ = step(state, (order[whole:], numbers[-1]))
     trained: TrainState = lay(state)
     return trained
 
@@ -130,14 +201,13 @@ def evaluate(
 ) -> Evaluation:
     """Loss, correct answers and logits over every row, a slice at a time to bound the memory."""
     n = images.shape[0]
-    last = f"Z{depth(params)}"
 
     def logits_of(rows: Array) -> Array:
-        return feed_forward(params, unit_interval(rows, scale), activation)[last]
+        return logits(params, unit_interval(rows, scale), activation)
 
     whole = n - n % EVALUATION_ROWS
     slices = images[:whole].reshape(-1, EVALUATION_ROWS, images.shape[1])
-    n_classes = params[f"b{depth(params)}"].shape[0]
+    n_classes = params[f"b{depth(params)}"].shape[-1]
     Z = jax.lax.map(logits_of, slices).reshape(whole, n_classes)
     if whole < n:
         Z = jnp.concatenate([Z, logits_of(images[whole:])])
@@ -145,11 +215,46 @@ def evaluate(
     return Evaluation(cross_entropy(Z, one_hot(labels, n_classes)), correct, Z)
 
 
+def _gradient(
+    params: Params, X: Array, Y: Any, terms: Terms, key: Array | None, activation: Activation
+) -> Params:
+    loss = softmax_cross_entropy
+    if terms.lesson is not None:
+        loss = distillation(terms.lesson.temperature, terms.lesson.weight)
+    if terms.label_smoothing is not None:
+        Y = smooth(Y, terms.label_smoothing)
+    masks = _masks(params, X, terms, key)
+    return gradient(params, X, Y, activation, masks=masks, l2=terms.l2, loss=loss)
+
+
+def _masks(params: Params, X: Array, terms: Terms, key: Array | None) -> dict[str, Array]:
+    """Dropout's: one for the inputs and one for each hidden layer, as far as they have a rate."""
+    widths = [X.shape[1], *(len(params[f"b{layer}"]) for layer in range(1, depth(params)))]
+    rates = [terms.input_dropout, *[terms.dropout] * (len(widths) - 1)]
+    masks = {}
+    for layer, (width, rate) in enumerate(zip(widths, rates, strict=True)):
+        if rate is not None:
+            if key is None:
+                raise ValueError("dropout draws from a key: expected one, found None")
+            masks[f"D{layer}"] = dropout_mask(jax.random.fold_in(key, layer), rate, (len(X), width))
+    return masks
+
+
 def _updated(
-    state: TrainState, grads: Params, optimiser: optax.GradientTransformation
+    state: TrainState,
+    grads: Params,
+    terms: Terms,
+    optimiser: optax.GradientTransformation,
+    lay: Callable[[Any], Any] = lambda tree: tree,
 ) -> TrainState:
     updates, opt_state = optimiser.update(grads, state.opt_state, state.params)
-    return TrainState(optax.apply_updates(state.params, updates), opt_state)
+    params = optax.apply_updates(state.params, updates)
+    if terms.max_norm is not None:
+        params = lay(max_norm(lay(params), terms.max_norm))
+    average = state.average
+    if average is not None and terms.average is not None:
+        average = optax.incremental_update(params, average, 1 - terms.average)
+    return TrainState(params, opt_state, average)
 
 
 def _transposed(tree: Any) -> Any:

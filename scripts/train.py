@@ -14,9 +14,8 @@ from jaxnn.errors import TrainingDivergedError, UsageError
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-    from jax.stages import Compiled
-
     from jaxnn.data import Dataset
+    from jaxnn.experiment import OneEpoch
     from jaxnn.fit import Progress
     from jaxnn.gradcheck import GradientReport
     from jaxnn.runs import Run
@@ -251,7 +250,7 @@ def train(
     training_set: "Dataset",
     latest: "Progress",
     check: "GradientReport",
-    one_epoch: "Future[Compiled]",
+    one_epoch: "Future[OneEpoch]",
     options: Options,
 ) -> int:
     """Train for the epochs that are left, then open the test set and write the results."""

@@ -1,5 +1,7 @@
 """Whole runs: what an epoch records, exact continuation, validation, divergence, compilation."""
 
+from dataclasses import fields
+
 import jax
 import numpy as np
 import pytest
@@ -7,6 +9,10 @@ import pytest
 from jaxnn.config import Config
 from jaxnn.errors import TrainingDivergedError
 from jaxnn.fit import best_epoch, fit, out_of_patience, start
+from jaxnn.initialisation import document
+from jaxnn.optimisers import momentum
+from jaxnn.plan import plan
+from jaxnn.training import NO_TERMS
 
 from . import small
 
@@ -111,7 +117,8 @@ def test_training_stops_when_patience_runs_out():
 
 
 def test_the_defaults_are_the_documents():
-    assert Config().to_dict() == {
+    beyond = {f.name: f.default for f in fields(Config)[9:]}
+    assert Config().to_dict() == beyond | {
         "lr": 0.5,
         "beta": 0.9,
         "epochs": 50,
@@ -122,4 +129,7 @@ def test_the_defaults_are_the_documents():
         "validation": None,
         "patience": None,
     }
+    assert plan(Config()).terms == NO_TERMS
+    assert plan(Config()).optimiser is momentum
+    assert plan(Config()).initialiser is document
     assert Config.from_dict(Config().to_dict()) == Config()

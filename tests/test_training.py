@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from jaxnn import training
-from jaxnn.mlp import init_params, loss
+from jaxnn.mlp import feed_forward, init_params, loss
 from jaxnn.shuffle import permutation
 from jaxnn.training import evaluate, init_state, one_hot, train_epoch, train_step, unit_interval
 
@@ -82,7 +82,7 @@ def test_evaluation_counts_every_row(n, monkeypatch):
     images, labels = images_and_labels(n)
     params = fresh_state().params
     X, Y = unit_interval(images, SCALE), one_hot(labels, C)
-    logits = training.feed_forward(params, X)["Z2"]
+    logits = feed_forward(params, X)["Z2"]
 
     found = evaluate(params, images, labels, SCALE)
 

@@ -1,0 +1,109 @@
+"""What a configuration means: the functions and the numbers that an epoch is made of."""
+
+from functools import cache
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+
+from jaxnn.activations import ACTIVATIONS, Activation
+from jaxnn.augmentation import Distortion
+from jaxnn.config import Config
+from jaxnn.initialisation import INITIALISERS, Initialiser
+from jaxnn.mlp import Params
+from jaxnn.optimisers import OPTIMISERS, SCHEDULES, scheduled
+from jaxnn.training import Hyper, Lesson, Optimiser, Terms
+
+
+class Teacher(NamedTuple):
+    """A trained network to learn from: its parameters and the name of its activation."""
+
+    params: Params
+    activation: str
+
+
+class Plan(NamedTuple):
+    """What `train_epoch` is given: its keyword arguments, which shape the program, and numbers,
+    which do not. Another learning rate, or another strength of a term, runs the same program."""
+
+    static: dict[str, Any]
+    hyper: Hyper
+    terms: Terms
+    initialiser: Initialiser
+
+    @property
+    def optimiser(self) -> Optimiser:
+        rule: Optimiser = self.static["optimiser"]
+        return rule
+
+    @property
+    def activation(self) -> Activation:
+        activation: Activation = self.static["activation"]
+        return activation
+
+
+def plan(
+    config: Config,
+    n_train: int = 1,
+    image_shape: tuple[int, int] | None = None,
+    teacher: Teacher | None = None,
+) -> Plan:
+    """The plan of a run. The document's own values need no term at all.
+
+    The number of training examples gives the length of a schedule, `image_shape` is what a row is
+    an image of; the initial state depends on neither.
+    """
+    hyper = {"lr": jnp.float32(config.lr), "beta": jnp.float32(config.beta)}
+    if config.schedule != "constant":
+        steps = -(-n_train // config.batch_size) * config.epochs
+        hyper["steps"] = jnp.float32(steps)
+    if config.optimiser == "adamw":
+        hyper["weight_decay"] = jnp.float32(config.weight_decay)
+    static: dict[str, Any] = {
+        "batch_size": config.batch_size,
+        "optimiser": _optimiser(config.optimiser, config.schedule),
+        "activation": ACTIVATIONS[config.activation],
+    }
+    if config.elastic or config.affine:
+        static["image_shape"] = image_shape
+    if teacher:
+        static["teacher_activation"] = ACTIVATIONS[teacher.activation]
+    return Plan(static, hyper, _terms(config, teacher), INITIALISERS[config.init])
+
+
+def _terms(config: Config, teacher: Teacher | None) -> Terms:
+    def wanted(value: float) -> Any:
+        return jnp.float32(value) if value else None
+
+    distorted = config.elastic or config.affine
+    return Terms(
+        l2=wanted(config.l2),
+        dropout=wanted(config.dropout),
+        input_dropout=wanted(config.input_dropout),
+        max_norm=wanted(config.max_norm),
+        label_smoothing=wanted(config.label_smoothing),
+        average=wanted(config.average),
+        distortion=Distortion(jnp.float32(config.elastic), jnp.float32(config.affine))
+        if distorted
+        else None,
+        lesson=Lesson(
+            teacher.params, jnp.float32(config.temperature), jnp.float32(config.teacher_weight)
+        )
+        if teacher
+        else None,
+    )
+
+
+@cache
+def _optimiser(name: str, schedule: str) -> Optimiser:
+    """The rule of this name, its learning rate on this schedule, as a function of numbers.
+
+    The same object for the same names, so that a program is compiled once for them.
+    """
+    rule = OPTIMISERS[name]
+    if schedule == "constant":
+        return rule
+
+    def on_schedule(lr: Any, beta: Any, steps: Any, **rest: Any) -> Any:
+        return rule(scheduled(lr, SCHEDULES[schedule], steps), beta, **rest)
+
+    return on_schedule
