@@ -2,7 +2,7 @@
 
 config.json             the configuration, the data and the versions
 history.jsonl           one line per epoch
-checkpoints/            the two latest states, each enough to go on from
+checkpoints/            the two latest states saved, each enough to go on from
 parameters.safetensors  W1, b1, W2, b2 …           }
 table.txt               precision, recall, F1      }  when the run is complete
 result.json             its figures, written last  }
@@ -13,7 +13,7 @@ import json
 import platform
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
@@ -30,6 +30,7 @@ from jaxnn.data import Dataset
 from jaxnn.errors import CheckpointError, StorageError, UsageError
 from jaxnn.files import append_line, write_bytes, write_json
 from jaxnn.fit import Progress, initial_state
+from jaxnn.interval import Interval
 from jaxnn.mlp import Params
 
 CONFIG = "config.json"
@@ -102,21 +103,52 @@ def create(out: str | None, config: Config, data: dict[str, Any]) -> Run:
     return run
 
 
-def save(run: Run, progress: Progress) -> None:
-    """The epoch's line of history and its checkpoint; older checkpoints than the last but one go.
+def saved(run: Run, steps: Iterable[Progress], every: Interval) -> Iterator[Progress]:
+    """Pass the epochs through, each with its line of history written, and its checkpoint if due.
 
-    Raises `StorageError` where they cannot be written. The checkpoints before it are left alone,
-    and the new state is kept in a temporary folder if that is possible.
+    The last epoch has its checkpoint however the steps end: done, interrupted or diverged.
+    Raises `StorageError` as `save` does.
     """
+    unsaved, epochs, begun = None, 0, time.monotonic()
     try:
+        for progress in steps:
+            record(run, progress)
+            unsaved, epochs = progress, epochs + 1
+            if every.is_over(epochs, time.monotonic() - begun):
+                keep(run, progress)
+                unsaved, epochs, begun = None, 0, time.monotonic()
+            yield progress
+    except StorageError:
+        raise
+    except Exception:
+        if unsaved:
+            keep(run, unsaved)
+        raise
+    if unsaved:
+        keep(run, unsaved)
+
+
+def save(run: Run, progress: Progress) -> None:
+    """The epoch's line of history and its checkpoint."""
+    record(run, progress)
+    keep(run, progress)
+
+
+def record(run: Run, progress: Progress) -> None:
+    """The epoch's line of history, if there was an epoch. Raises `StorageError` as `keep` does."""
+    with _rescuing(run, progress):
         if progress.history:
             append_line(run.folder / HISTORY, json.dumps(progress.history[-1], allow_nan=False))
+
+
+def keep(run: Run, progress: Progress) -> None:
+    """A checkpoint; older ones than the last but one go.
+
+    Raises `StorageError` where it cannot be written. The checkpoints before it are left alone, and
+    the new state is kept in a temporary folder if that is possible.
+    """
+    with _rescuing(run, progress):
         _write_checkpoint(run, progress)
-    except OSError as error:
-        raise StorageError(
-            f"{run.folder}: cannot write epoch {len(progress.history)}: {error.strerror}; "
-            + _rescue(run, progress)
-        ) from error
     for old in _checkpoints(run.folder)[:-CHECKPOINTS_KEPT]:
         with suppress(OSError):  # one checkpoint too many does no harm
             old.unlink()
@@ -222,6 +254,18 @@ def _checkpoints(folder: Path) -> list[Path]:
     return sorted((folder / CHECKPOINTS).glob("epoch-*.safetensors"))
 
 
+@contextmanager
+def _rescuing(run: Run, progress: Progress) -> Iterator[None]:
+    """An OSError within becomes a `StorageError` that says where the state is kept instead."""
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(
+            f"{run.folder}: cannot write epoch {len(progress.history)}: {error.strerror}; "
+            + _rescue(run, progress)
+        ) from error
+
+
 def _rescue(run: Run, progress: Progress) -> str:
     """Keep a state that the run folder has no room for; how to go on, as the end of a sentence."""
     try:
@@ -230,7 +274,7 @@ def _rescue(run: Run, progress: Progress) -> str:
         _write_checkpoint(run._replace(folder=folder), progress)
     except OSError as error:
         return (
-            f"nor could it be kept elsewhere ({error.strerror}); the epoch before it is untouched"
+            f"nor could it be kept elsewhere ({error.strerror}); the checkpoint before is untouched"
         )
     return f"it is kept in {folder}: go on with --resume {folder}"
 
