@@ -35,10 +35,11 @@ EVERY = ("1", "2", "7", "1s")
 
 
 class Times(NamedTuple):
-    """Seconds until the first epoch is done, and from there to the end."""
+    """Seconds until the first epoch is done, for an epoch, and from the last one to the end."""
 
     startup: float
-    training: float
+    epoch: float
+    ending: float
 
 
 def parser() -> cli.Parser:
@@ -88,11 +89,14 @@ def uninterrupted(folder: Path, epochs: int) -> tuple[Any, Times]:
     """What a run that nobody touches ends with, and how long its parts take."""
     begun = time.perf_counter()
     process = start(folder, epochs, "1")
-    wait_for_epoch(process)
+    wait_for_epochs(process, 1)
     first = time.perf_counter()
+    wait_for_epochs(process, epochs - 1)
+    last = time.perf_counter()
     process.communicate()
     require(process.returncode == 0, "the uninterrupted run failed")
-    return outcome(folder), Times(first - begun, time.perf_counter() - first)
+    times = Times(first - begun, (last - first) / (epochs - 1), time.perf_counter() - last)
+    return outcome(folder), times
 
 
 def kill_until_done(
@@ -105,11 +109,10 @@ def kill_until_done(
     kills = 0
     while True:
         newest = max(checkpoints(folder), default=None)
+        left = epochs - (int(newest.stem[-6:]) if newest else 0)
         process = start(folder, epochs, chance.choice(EVERY))
-        trained = chance.random() < 0.8
-        if trained:
-            wait_for_epoch(process)
-        delay = chance.uniform(0, times.training if trained else times.startup)
+        waited, delay = moment(chance, epochs, left, times)
+        wait_for_epochs(process, waited)
         if kills == most or ended_within(process, delay):
             process.communicate()
             require(process.returncode == 0, f"training ended with status {process.returncode}")
@@ -118,10 +121,19 @@ def kill_until_done(
         process.communicate()
         require(process.returncode == -signal.SIGKILL, "the process was not alive when killed")
         kills += 1
-        check(folder, newest, trained)
-        yield trained
+        check(folder, newest, waited > 0)
+        yield waited > 0
         if (folder / "result.json").exists():  # killed on its way out
             return
+
+
+def moment(chance: random.Random, epochs: int, left: int, times: Times) -> tuple[int, float]:
+    """When to kill: so many seconds after so many epochs. Before the first one in a fifth of all
+    cases, while the results are written where no more epochs than these are left."""
+    if chance.random() < 0.2:
+        return 0, chance.uniform(0, times.startup)
+    waited = min(left, chance.randint(1, 1 + epochs // 5))
+    return waited, chance.uniform(0, 3 * (times.epoch if waited < left else times.ending))
 
 
 def start(folder: Path, epochs: int, every: str) -> subprocess.Popen[str]:
@@ -140,11 +152,12 @@ def checkpoints(folder: Path) -> list[Path]:
     return list(folder.glob("checkpoints/epoch-*.safetensors"))
 
 
-def wait_for_epoch(process: subprocess.Popen[str]) -> None:
+def wait_for_epochs(process: subprocess.Popen[str], epochs: int) -> None:
+    """Until so many have been reported, or the process has closed its output."""
     assert process.stdout is not None
-    for line in process.stdout:
-        if line.startswith("epoch"):
-            return
+    reports = (line for line in process.stdout if line.startswith("epoch"))
+    for _ in zip(range(epochs), reports, strict=False):
+        pass
 
 
 def ended_within(process: subprocess.Popen[str], seconds: float) -> bool:
