@@ -10,6 +10,7 @@ result.json             its figures, written last  }
 
 import itertools
 import json
+import math
 import platform
 import tempfile
 import time
@@ -25,11 +26,12 @@ from filelock import FileLock, Timeout
 
 import jaxnn
 from jaxnn import arrayfile, checkpoint, framing
+from jaxnn.activations import ACTIVATIONS
 from jaxnn.config import Config
 from jaxnn.data import Dataset
 from jaxnn.errors import CheckpointError, StorageError, UsageError
 from jaxnn.files import append_line, write_bytes, write_json
-from jaxnn.fit import Progress, initial_state
+from jaxnn.fit import Progress, Record, initial_state
 from jaxnn.interval import Interval
 from jaxnn.mlp import Params
 
@@ -41,6 +43,9 @@ RESULT = "result.json"
 TABLE = "table.txt"
 
 CHECKPOINTS_KEPT = 2
+
+#: Hidden layers that notes may ask for: each is traced before its arrays are looked for.
+MOST_LAYERS = 1000
 
 
 class Run(NamedTuple):
@@ -241,13 +246,50 @@ def _write_checkpoint(run: Run, progress: Progress) -> None:
 
 def _read_checkpoint(folder: Path, path: Path) -> tuple[Run, Progress]:
     arrays, notes = arrayfile.load(path)
-    run = Run(folder, Config.from_dict(notes["config"]), notes["data"], notes["versions"])
-    sizes = run.data["n_x"], run.data["n_classes"]
-    state = jax.eval_shape(lambda: initial_state(run.config, *sizes))
-    has_best = any(name.startswith("best/") for name in arrays)
-    like = {"state": state, "best": state.params if has_best else None}
+    with sensible_notes(path):
+        run = noted(folder, notes)
+        history = _history(notes["history"], run.config)
+        sizes = run.data["n_x"], run.data["n_classes"]
+        state = jax.eval_shape(lambda: initial_state(run.config, *sizes))
+        has_best = any(name.startswith("best/") for name in arrays)
+        like = {"state": state, "best": state.params if has_best else None}
     restored = checkpoint.restore(path, arrays, like)
-    return run, Progress(restored["state"], tuple(notes["history"]), restored["best"])
+    return run, Progress(restored["state"], history, restored["best"])
+
+
+@contextmanager
+def sensible_notes(path: Path) -> Iterator[None]:
+    """What notes that make no sense raise within this block becomes a `CheckpointError`."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise CheckpointError(f"{path}: not the notes of a run ({error!r:.200})") from error
+
+
+def noted(folder: Path, notes: Mapping[str, Any]) -> Run:
+    """The run that a file's notes describe; raises what `sensible_notes` expects."""
+    run = Run(folder, Config.from_dict(notes["config"]), notes["data"], notes["versions"])
+    texts = [run.data[name] for name in ("name", "argument", "sha256")]
+    counts = [run.data["n_x"], run.data["n_classes"], *run.config.n_h]
+    if run.config.activation not in ACTIVATIONS or not all(
+        (
+            all(type(text) is str for text in [*texts, *run.versions, *run.versions.values()]),
+            all(type(count) is int and 0 < count < 2**31 for count in counts),
+            len(run.config.n_h) <= MOST_LAYERS,
+        )
+    ):
+        raise ValueError("names, sizes or versions that make no sense")
+    return run
+
+
+def _history(records: Any, config: Config) -> tuple[Record, ...]:
+    """One finite record for each epoch; raises what `sensible_notes` expects."""
+    held_out = "validation" if config.validation else "test"
+    names = {"seconds", *(f"{s}_{m}" for s in ("train", held_out) for m in ("loss", "accuracy"))}
+    for epoch, record in enumerate(records, 1):
+        if record["epoch"] != epoch or not all(math.isfinite(record[name]) for name in names):
+            raise ValueError(f"a record of epoch {epoch} expected, found {record!r:.60}")
+    return tuple(records)
 
 
 def _checkpoints(folder: Path) -> list[Path]:
