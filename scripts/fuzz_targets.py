@@ -1,5 +1,6 @@
 """What `fuzz.py` tries: every reader, with honest files and with what lies behind checksums."""
 
+import atexit
 import gzip
 import io
 import json
@@ -21,13 +22,15 @@ class Target(NamedTuple):
 
     `seeds` are honest inputs; `place` makes files of an input in a folder, or raises ValueError
     where the input can be no such file; `read` returns what the reader makes of the folder. Of
-    an input that begins with `checked` that must be what it makes of the first seed.
+    an input that begins with `checked` that must be what it makes of the first seed; of the first
+    seed with a single change, where `one_change_checked`.
     """
 
     seeds: Sequence[bytes]
     place: Callable[[Path, bytes], object]
     read: Callable[[Path], Any]
     checked: bytes | None = None
+    one_change_checked: bool = False
 
 
 def arrays() -> dict[str, Any]:
@@ -104,21 +107,21 @@ def npz_member(name: str) -> Target:
     return Target([honest[name]], place, partial(fingerprint, "a.npz"))
 
 
-def hdf5() -> Target:
+def hdf5(compressed: bool) -> Target:
     """The library stays in a process of its own, but in one for many files."""
     import h5py
 
     from jaxnn.data import hdf5 as reader
 
-    seeds = []
-    for options in ({}, {"chunks": True, "compression": "gzip", "shuffle": True}):
-        file = io.BytesIO()
-        with h5py.File(file, "w") as honest:
-            for name, array in arrays().items():
-                honest.create_dataset(name, data=array.reshape(len(array), -1), **options)
-        seeds.append(file.getvalue())
+    file = io.BytesIO()
+    with h5py.File(file, "w") as honest:
+        for name, array in arrays().items():
+            rows = array.reshape(len(array), -1)
+            how = {"chunks": rows.shape, "compression": "gzip"} if compressed else {}
+            honest.create_dataset(name, data=rows, **how)
     reader._ask = Library()
-    return Target(seeds, partial(write, "a.hdf5"), partial(fingerprint, "a.hdf5"))
+    read = partial(fingerprint, "a.hdf5")
+    return Target([file.getvalue()], partial(write, "a.hdf5"), read, one_change_checked=compressed)
 
 
 class Library:
@@ -161,6 +164,7 @@ for line in sys.stdin:
         return layouts
 
     def started(self) -> subprocess.Popen[str]:
+        atexit.register(self.end)
         return subprocess.Popen(
             [sys.executable, "-c", self.PROGRAM],
             stdin=subprocess.PIPE,
@@ -174,6 +178,7 @@ for line in sys.stdin:
             self.process.kill()
             self.process.communicate()
             self.process = None
+            atexit.unregister(self.end)
 
     @contextmanager
     def time_limit(self, process: subprocess.Popen[str]) -> Iterator[None]:
@@ -236,7 +241,11 @@ def run_notes() -> Target:
     def place(folder: Path, content: bytes) -> None:
         arrayfile.save(folder / PARAMETERS, values, json_of(content))
 
-    return Target([json.dumps(notes).encode()], place, lambda folder: trained.load(folder, print))
+    def read(folder: Path) -> Any:
+        network = trained.load(folder, lambda line: None)
+        return network.run.config, network.frame, network.result
+
+    return Target([json.dumps(notes).encode()], place, read)
 
 
 def checkpoint_notes() -> Target:
@@ -318,7 +327,8 @@ TARGETS: dict[str, Callable[[], Target]] = {
     "npz": partial(npz, compressed=True),
     "npz-stored": partial(npz, compressed=False),
     "npz-member": partial(npz_member, "y_test"),
-    "hdf5": hdf5,
+    "hdf5": partial(hdf5, compressed=False),
+    "hdf5-gzip": partial(hdf5, compressed=True),
     "safetensors": safetensors,
     "run-notes": run_notes,
     "checkpoint": checkpoint_notes,
