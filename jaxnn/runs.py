@@ -5,7 +5,8 @@ history.jsonl           one line per epoch
 checkpoints/            the two latest states saved, each enough to go on from
 parameters.safetensors  W1, b1, W2, b2 …           }
 table.txt               precision, recall, F1      }  when the run is complete
-result.json             its figures, written last  }
+result.json             its figures                }
+report.html             everything, written last   }
 """
 
 import itertools
@@ -41,6 +42,7 @@ CHECKPOINTS = "checkpoints"
 PARAMETERS = "parameters.safetensors"
 RESULT = "result.json"
 TABLE = "table.txt"
+REPORT = "report.html"
 
 CHECKPOINTS_KEPT = 2
 
@@ -192,11 +194,18 @@ def reopen(run: Run, progress: Progress) -> None:
     _write_config(run)
     lines = (json.dumps(record, allow_nan=False) + "\n" for record in progress.history)
     write_bytes(run.folder / HISTORY, "".join(lines).encode())
-    (run.folder / RESULT).unlink(missing_ok=True)
+    for name in (REPORT, RESULT):
+        (run.folder / name).unlink(missing_ok=True)
+
+
+def is_complete(run: Run, progress: Progress) -> bool:
+    """Whether nothing is left to do: no epoch, no result and no report."""
+    written = all((run.folder / name).exists() for name in (RESULT, REPORT))
+    return written and len(progress.history) >= run.config.epochs
 
 
 def finish(run: Run, params: Params, result: Mapping[str, Any], table: str) -> None:
-    """The parameters, the table and, last of all, the figures.
+    """The parameters, the table and, last of the three, the figures.
 
     The file of parameters says what they are and what came of them, under a checksum, but for the
     seconds: equal runs write equal files.

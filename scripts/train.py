@@ -186,7 +186,7 @@ def resume(given: Mapping[str, Any], options: Options) -> int:
     with runs.locked(folder):
         run, progress = runs.load(folder, display.notice)
         run = run._replace(config=agreeing_with_run(run.config, given))
-        if (folder / runs.RESULT).exists() and len(progress.history) >= run.config.epochs:
+        if runs.is_complete(run, progress):
             raise UsageError(
                 f"--resume {folder}: all {run.config.epochs} epochs are done; expected --epochs "
                 f"above {len(progress.history)} to train on"

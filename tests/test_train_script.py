@@ -259,7 +259,7 @@ def test_the_test_set_is_opened_once_with_validation(train, tmp_path, monkeypatc
 
 
 def test_results_without_room_are_written_by_a_resumption(train, tmp_path, monkeypatch):
-    """The trained network is not thrown away."""
+    """The trained network is not thrown away; and the report, which is written last, is made up."""
 
     def full(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -274,6 +274,10 @@ def test_results_without_room_are_written_by_a_resumption(train, tmp_path, monke
     assert {path.suffix for path in (tmp_path / "run").iterdir()} == {
         *("", ".json", ".jsonl", ".safetensors", ".html", ".txt")
     }
+    (tmp_path / "run" / "report.html").unlink()
+    assert train("--resume", "run", "--no-plots").status == 0
+    assert (tmp_path / "run" / "report.html").exists()
+    assert "all 1 epochs are done" in train("--resume", "run").err
 
 
 class TestResume:
