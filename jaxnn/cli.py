@@ -6,14 +6,20 @@ Nothing here imports jax, so that `--help` answers at once.
 import argparse
 import math
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from jaxnn.errors import JaxnnError
+from jaxnn.interval import Interval
 
 USER_ERROR = 2
 INTERRUPTED = 130
+
+#: Seconds by the unit that `interval` reads.
+UNITS = {"s": 1, "min": 60, "h": 3600}
+LONGEST_INTERVAL = 1_000_000
 
 
 class Parser(argparse.ArgumentParser):
@@ -94,6 +100,18 @@ def share(text: str) -> float:
             f"expected a fraction between 0 and 1 or a whole number from 1, found {text!r}"
         )
     return value
+
+
+def interval(text: str) -> Interval:
+    """An argparse type: `5` is every fifth epoch; `90s`, `5min` and `1h` are times."""
+    found = re.fullmatch(r"(\d{1,7})(s|min|h)?", text, re.ASCII)
+    if found is None or not 1 <= int(found[1]) <= LONGEST_INTERVAL:
+        raise argparse.ArgumentTypeError(
+            f"expected epochs from 1 to {LONGEST_INTERVAL}, or a time such as 90s, 5min or 1h, "
+            f"found {text!r}"
+        )
+    count = int(found[1])
+    return Interval(seconds=count * UNITS[found[2]]) if found[2] else Interval(epochs=count)
 
 
 def run(main: Callable[[Sequence[str] | None], int]) -> NoReturn:

@@ -1,8 +1,9 @@
 """Everything that decides the outcome of a training run, apart from the data itself."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, get_args, get_origin, get_type_hints
 
 
 @dataclass(frozen=True)
@@ -47,5 +48,26 @@ class Config:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Config":
-        """The inverse of `to_dict`. Raises TypeError for a name that no configuration has."""
-        return cls(**{**values, "n_h": tuple(values["n_h"])})
+        """The inverse of `to_dict`.
+
+        Raises KeyError or TypeError for a name that no configuration has, and for a value of
+        another type than its field's, NaN and infinities among them.
+        """
+        config = cls(**{**values, "n_h": tuple(values["n_h"])})
+        for name, kind in get_type_hints(cls).items():
+            value = getattr(config, name)
+            if not _is(value, kind):
+                raise TypeError(f"{name}: {kind} expected, found {value!r:.40}")
+        return config
+
+
+def _is(value: Any, kind: Any) -> bool:
+    """Whether a value that was read from JSON is of a field's type."""
+    options = get_args(kind)
+    if get_origin(kind) is tuple:
+        return isinstance(value, tuple) and all(_is(item, options[0]) for item in value)
+    if options:
+        return any(_is(value, option) for option in options)
+    if kind is float:
+        return type(value) in (int, float) and math.isfinite(value)
+    return type(value) is kind

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from jaxnn.data.blame import blame
+from jaxnn.data.deflate import LARGEST_RATIO
 from jaxnn.errors import DataError
 from jaxnn.framing import Pixels
 
@@ -23,6 +24,10 @@ LARGEST_FILE = 1 << 26
 LARGEST_PICTURE = 1 << 26
 MOST_PICTURES = 10_000
 LONGEST_LINE, MOST_LINES = 1 << 20, 1 << 17
+
+#: Pixels that a byte of a file can stand for at most: deflate expands 1032 times and a pixel takes
+#: a bit at least; JPEG needs a bit for each block of 64.
+MOST_PER_BYTE = {"PNG": 8 * LARGEST_RATIO, "JPEG": 8 * 64}
 
 #: A decoded picture's longest side is brought below twice this many pixels.
 WORKING_SIZE = 256
@@ -97,6 +102,11 @@ def _opened(content: bytes) -> Image.Image:
         raise ValueError("a PNG or JPEG picture expected, found a damaged header") from None
     if math.prod(image.size) > LARGEST_PICTURE:
         raise _too_large()
+    if math.prod(image.size) > MOST_PER_BYTE[image.format or "PNG"] * len(content):
+        raise ValueError(
+            f"its header promises {math.prod(image.size):,} pixels, more than {len(content):,} "
+            "bytes can hold: the file is damaged or cut short"
+        )
     return image
 
 

@@ -11,8 +11,7 @@ from jaxnn.errors import StorageError
 from jaxnn.files import write_bytes
 from jaxnn.metrics import AVERAGES, COLUMNS, Report
 from jaxnn.plots import CONFUSION, CURVES, MISTAKES, WEIGHTS, Pictures
-
-REPORT = "report.html"
+from jaxnn.runs import REPORT
 
 CAPTIONS = {
     CURVES: "Loss and accuracy by epoch",

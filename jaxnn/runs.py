@@ -2,18 +2,20 @@
 
 config.json             the configuration, the data and the versions
 history.jsonl           one line per epoch
-checkpoints/            the two latest states, each enough to go on from
+checkpoints/            the two latest states saved, each enough to go on from
 parameters.safetensors  W1, b1, W2, b2 …           }
 table.txt               precision, recall, F1      }  when the run is complete
-result.json             its figures, written last  }
+result.json             its figures                }
+report.html             everything, written last   }
 """
 
 import itertools
 import json
+import math
 import platform
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
@@ -24,11 +26,13 @@ from filelock import FileLock, Timeout
 
 import jaxnn
 from jaxnn import arrayfile, checkpoint, framing
+from jaxnn.activations import ACTIVATIONS
 from jaxnn.config import Config
 from jaxnn.data import Dataset
 from jaxnn.errors import CheckpointError, StorageError, UsageError
 from jaxnn.files import append_line, write_bytes, write_json
-from jaxnn.fit import Progress, state_shapes
+from jaxnn.fit import Progress, Record, state_shapes
+from jaxnn.interval import Interval
 from jaxnn.mlp import Params
 
 CONFIG = "config.json"
@@ -37,8 +41,12 @@ CHECKPOINTS = "checkpoints"
 PARAMETERS = "parameters.safetensors"
 RESULT = "result.json"
 TABLE = "table.txt"
+REPORT = "report.html"
 
 CHECKPOINTS_KEPT = 2
+
+#: Hidden layers that notes may ask for: each is traced before its arrays are looked for.
+MOST_LAYERS = 1000
 
 
 class Run(NamedTuple):
@@ -101,21 +109,52 @@ def create(out: str | None, config: Config, data: dict[str, Any]) -> Run:
     return run
 
 
-def save(run: Run, progress: Progress) -> None:
-    """The epoch's line of history and its checkpoint; older checkpoints than the last but one go.
+def saved(run: Run, steps: Iterable[Progress], every: Interval) -> Iterator[Progress]:
+    """Pass the epochs through, each with its line of history written, and its checkpoint if due.
 
-    Raises `StorageError` where they cannot be written. The checkpoints before it are left alone,
-    and the new state is kept in a temporary folder if that is possible.
+    The last epoch has its checkpoint however the steps end: done, interrupted or diverged.
+    Raises `StorageError` as `save` does.
     """
+    unsaved, epochs, begun = None, 0, time.monotonic()
     try:
+        for progress in steps:
+            record(run, progress)
+            unsaved, epochs = progress, epochs + 1
+            if every.is_over(epochs, time.monotonic() - begun):
+                keep(run, progress)
+                unsaved, epochs, begun = None, 0, time.monotonic()
+            yield progress
+    except StorageError:
+        raise
+    except Exception:
+        if unsaved:
+            keep(run, unsaved)
+        raise
+    if unsaved:
+        keep(run, unsaved)
+
+
+def save(run: Run, progress: Progress) -> None:
+    """The epoch's line of history and its checkpoint."""
+    record(run, progress)
+    keep(run, progress)
+
+
+def record(run: Run, progress: Progress) -> None:
+    """The epoch's line of history, if there was an epoch. Raises `StorageError` as `keep` does."""
+    with _rescuing(run, progress):
         if progress.history:
             append_line(run.folder / HISTORY, json.dumps(progress.history[-1], allow_nan=False))
+
+
+def keep(run: Run, progress: Progress) -> None:
+    """A checkpoint; older ones than the last but one go.
+
+    Raises `StorageError` where it cannot be written. The checkpoints before it are left alone, and
+    the new state is kept in a temporary folder if that is possible.
+    """
+    with _rescuing(run, progress):
         _write_checkpoint(run, progress)
-    except OSError as error:
-        raise StorageError(
-            f"{run.folder}: cannot write epoch {len(progress.history)}: {error.strerror}; "
-            + _rescue(run, progress)
-        ) from error
     for old in _checkpoints(run.folder)[:-CHECKPOINTS_KEPT]:
         with suppress(OSError):  # one checkpoint too many does no harm
             old.unlink()
@@ -154,11 +193,18 @@ def reopen(run: Run, progress: Progress) -> None:
     _write_config(run)
     lines = (json.dumps(record, allow_nan=False) + "\n" for record in progress.history)
     write_bytes(run.folder / HISTORY, "".join(lines).encode())
-    (run.folder / RESULT).unlink(missing_ok=True)
+    for name in (REPORT, RESULT):
+        (run.folder / name).unlink(missing_ok=True)
+
+
+def is_complete(run: Run, progress: Progress) -> bool:
+    """Whether nothing is left to do: no epoch, no result and no report."""
+    written = all((run.folder / name).exists() for name in (RESULT, REPORT))
+    return written and len(progress.history) >= run.config.epochs
 
 
 def finish(run: Run, params: Params, result: Mapping[str, Any], table: str) -> None:
-    """The parameters, the table and, last of all, the figures.
+    """The parameters, the table and, last of the three, the figures.
 
     The file of parameters says what they are and what came of them, under a checksum, but for the
     seconds: equal runs write equal files.
@@ -208,17 +254,66 @@ def _write_checkpoint(run: Run, progress: Progress) -> None:
 
 def _read_checkpoint(folder: Path, path: Path) -> tuple[Run, Progress]:
     arrays, notes = arrayfile.load(path)
-    run = Run(folder, Config.from_dict(notes["config"]), notes["data"], notes["versions"])
-    sizes = run.data["n_x"], run.data["n_classes"]
-    state = state_shapes(run.config, *sizes)
-    has_best = any(name.startswith("best/") for name in arrays)
-    like = {"state": state, "best": state.params if has_best else None}
+    with sensible_notes(path):
+        run = noted(folder, notes)
+        history = _history(notes["history"], run.config)
+        sizes = run.data["n_x"], run.data["n_classes"]
+        state = state_shapes(run.config, *sizes)
+        has_best = any(name.startswith("best/") for name in arrays)
+        like = {"state": state, "best": state.params if has_best else None}
     restored = checkpoint.restore(path, arrays, like)
-    return run, Progress(restored["state"], tuple(notes["history"]), restored["best"])
+    return run, Progress(restored["state"], history, restored["best"])
+
+
+@contextmanager
+def sensible_notes(path: Path) -> Iterator[None]:
+    """What notes that make no sense raise within this block becomes a `CheckpointError`."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise CheckpointError(f"{path}: not the notes of a run ({error!r:.200})") from error
+
+
+def noted(folder: Path, notes: Mapping[str, Any]) -> Run:
+    """The run that a file's notes describe; raises what `sensible_notes` expects."""
+    run = Run(folder, Config.from_dict(notes["config"]), notes["data"], notes["versions"])
+    texts = [run.data[name] for name in ("name", "argument", "sha256")]
+    counts = [run.data["n_x"], run.data["n_classes"], *run.config.n_h]
+    if run.config.activation not in ACTIVATIONS or not all(
+        (
+            all(type(text) is str for text in [*texts, *run.versions, *run.versions.values()]),
+            all(type(count) is int and 0 < count < 2**31 for count in counts),
+            len(run.config.n_h) <= MOST_LAYERS,
+        )
+    ):
+        raise ValueError("names, sizes or versions that make no sense")
+    return run
+
+
+def _history(records: Any, config: Config) -> tuple[Record, ...]:
+    """One finite record for each epoch; raises what `sensible_notes` expects."""
+    held_out = "validation" if config.validation else "test"
+    names = {"seconds", *(f"{s}_{m}" for s in ("train", held_out) for m in ("loss", "accuracy"))}
+    for epoch, record in enumerate(records, 1):
+        if record["epoch"] != epoch or not all(math.isfinite(record[name]) for name in names):
+            raise ValueError(f"a record of epoch {epoch} expected, found {record!r:.60}")
+    return tuple(records)
 
 
 def _checkpoints(folder: Path) -> list[Path]:
     return sorted((folder / CHECKPOINTS).glob("epoch-*.safetensors"))
+
+
+@contextmanager
+def _rescuing(run: Run, progress: Progress) -> Iterator[None]:
+    """An OSError within becomes a `StorageError` that says where the state is kept instead."""
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(
+            f"{run.folder}: cannot write epoch {len(progress.history)}: {error.strerror}; "
+            + _rescue(run, progress)
+        ) from error
 
 
 def _rescue(run: Run, progress: Progress) -> str:
@@ -229,7 +324,7 @@ def _rescue(run: Run, progress: Progress) -> str:
         _write_checkpoint(run._replace(folder=folder), progress)
     except OSError as error:
         return (
-            f"nor could it be kept elsewhere ({error.strerror}); the epoch before it is untouched"
+            f"nor could it be kept elsewhere ({error.strerror}); the checkpoint before is untouched"
         )
     return f"it is kept in {folder}: go on with --resume {folder}"
 

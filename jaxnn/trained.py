@@ -6,8 +6,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxnn import arrayfile, checkpoint, runs
-from jaxnn.activations import ACTIVATIONS
-from jaxnn.config import Config
 from jaxnn.errors import CheckpointError, UsageError
 from jaxnn.fit import state_shapes
 from jaxnn.framing import Frame, like_mnist
@@ -74,18 +72,13 @@ def _finished(folder: Path) -> Trained:
             f"{runs.CHECKPOINTS}/ in it"
         )
     arrays, notes = arrayfile.load(path)
-    try:
-        run = Run(folder, Config.from_dict(notes["config"]), notes["data"], notes["versions"])
+    with runs.sensible_notes(path):
+        run = runs.noted(folder, notes)
         like = _shapes(run)
         images, result = _frame(run.data), notes["result"]
         epochs = int(result["epochs"])
-        sense = run.config.activation in ACTIVATIONS and all(
-            math.isfinite(result[name]) for name in FIGURES
-        )
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise CheckpointError(f"{path}: not the notes of a run ({error!r})") from error
-    if not sense:
-        raise CheckpointError(f"{path}: not the notes of a run: its figures or names make no sense")
+        if not all(math.isfinite(result[name]) for name in FIGURES):
+            raise ValueError("figures that make no sense")
     return Trained(run, checkpoint.restore(path, arrays, like), epochs, images, result)
 
 

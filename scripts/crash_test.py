@@ -1,6 +1,7 @@
 """Kill training at random moments, resume it, and compare the end with an uninterrupted run."""
 
 import json
+import os
 import random
 import shutil
 import signal
@@ -16,17 +17,29 @@ from jaxnn import cli
 
 DESCRIPTION = """\
 Start real training processes, kill them with SIGKILL at seeded random moments, and resume them.
-After every kill a whole checkpoint must be there; every run, however often it was killed, must end
-with the same parameters and history, to the bit, as a run that nobody touched."""
+After every kill every checkpoint must be whole and none of the epochs that were saved lost; every
+run, however often it was killed and whenever it saved, must end with the same parameters and
+history, to the bit, as a run that nobody touched."""
 
 TRAIN = Path(__file__).with_name("train.py")
 
+#: Most of a short life is compilation; these let jax find its programs in a private folder.
+COMPILED_ONCE = {
+    "JAX_COMPILATION_CACHE_DIR": "{}/programs",
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+}
+
+#: How often a process saves: drawn anew for each.
+EVERY = ("1", "2", "7", "1s")
+
 
 class Times(NamedTuple):
-    """Seconds until the first epoch is done, and from there to the end."""
+    """Seconds until the first epoch is done, for an epoch, and from the last one to the end."""
 
     startup: float
-    training: float
+    epoch: float
+    ending: float
 
 
 def parser() -> cli.Parser:
@@ -49,6 +62,7 @@ def parser() -> cli.Parser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Kill, check and resume until enough kills have happened; print what came of it."""
     args = parser().parse_args(argv)
+    begun = time.perf_counter()
     chance = random.Random(args.seed)
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
@@ -64,9 +78,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             runs += 1
             shutil.rmtree(run)
     print(
-        f"\r{kills} kills of living processes, {during_training} of them after the first epoch; a "
-        f"whole checkpoint after each; {runs} runs completed, all to the same bits as one that was "
-        "never interrupted"
+        f"\r{kills} kills of living processes, {during_training} of them after the first epoch; "
+        f"every checkpoint whole after each; {runs} runs completed, all to the same bits as one "
+        f"that was never interrupted; {(time.perf_counter() - begun) / 60:.0f} minutes"
     )
     return 0
 
@@ -74,12 +88,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 def uninterrupted(folder: Path, epochs: int) -> tuple[Any, Times]:
     """What a run that nobody touches ends with, and how long its parts take."""
     begun = time.perf_counter()
-    process = start(folder, epochs)
-    wait_for_epoch(process)
+    process = start(folder, epochs, "1")
+    wait_for_epochs(process, 1)
     first = time.perf_counter()
+    wait_for_epochs(process, epochs - 1)
+    last = time.perf_counter()
     process.communicate()
     require(process.returncode == 0, "the uninterrupted run failed")
-    return outcome(folder), Times(first - begun, time.perf_counter() - first)
+    times = Times(first - begun, (last - first) / (epochs - 1), time.perf_counter() - last)
+    return outcome(folder), times
 
 
 def kill_until_done(
@@ -91,11 +108,11 @@ def kill_until_done(
     """
     kills = 0
     while True:
-        process = start(folder, epochs)
-        trained = chance.random() < 0.8
-        if trained:
-            wait_for_epoch(process)
-        delay = chance.uniform(0, times.training if trained else times.startup)
+        newest = max(checkpoints(folder), default=None)
+        left = epochs - (int(newest.stem[-6:]) if newest else 0)
+        process = start(folder, epochs, chance.choice(EVERY))
+        waited, delay = moment(chance, epochs, left, times)
+        wait_for_epochs(process, waited)
         if kills == most or ended_within(process, delay):
             process.communicate()
             require(process.returncode == 0, f"training ended with status {process.returncode}")
@@ -104,27 +121,43 @@ def kill_until_done(
         process.communicate()
         require(process.returncode == -signal.SIGKILL, "the process was not alive when killed")
         kills += 1
-        check(folder, trained)
-        yield trained
+        check(folder, newest, waited > 0)
+        yield waited > 0
         if (folder / "result.json").exists():  # killed on its way out
             return
 
 
-def start(folder: Path, epochs: int) -> subprocess.Popen[str]:
+def moment(chance: random.Random, epochs: int, left: int, times: Times) -> tuple[int, float]:
+    """When to kill: so many seconds after so many epochs. Before the first one in a fifth of all
+    cases, while the results are written where no more epochs than these are left."""
+    if chance.random() < 0.2:
+        return 0, chance.uniform(0, times.startup)
+    waited = min(left, chance.randint(1, 1 + epochs // 5))
+    return waited, chance.uniform(0, 3 * (times.epoch if waited < left else times.ending))
+
+
+def start(folder: Path, epochs: int, every: str) -> subprocess.Popen[str]:
     """Resume the run where there is one, else begin it."""
-    if list(folder.glob("checkpoints/epoch-*")):
+    if checkpoints(folder):
         flags = ["--resume", str(folder)]
     else:
         shutil.rmtree(folder, ignore_errors=True)
         flags = ["--data", "digits", "--epochs", str(epochs), "--out", str(folder)]
-    return subprocess.Popen([sys.executable, str(TRAIN), *flags], stdout=subprocess.PIPE, text=True)
+    command = [sys.executable, str(TRAIN), *flags, "--checkpoint_every", every, "--no_plots"]
+    once = {name: value.format(folder.parent) for name, value in COMPILED_ONCE.items()}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | once)
 
 
-def wait_for_epoch(process: subprocess.Popen[str]) -> None:
+def checkpoints(folder: Path) -> list[Path]:
+    return list(folder.glob("checkpoints/epoch-*.safetensors"))
+
+
+def wait_for_epochs(process: subprocess.Popen[str], epochs: int) -> None:
+    """Until so many have been reported, or the process has closed its output."""
     assert process.stdout is not None
-    for line in process.stdout:
-        if line.startswith("epoch"):
-            return
+    reports = (line for line in process.stdout if line.startswith("epoch"))
+    for _ in zip(range(epochs), reports, strict=False):
+        pass
 
 
 def ended_within(process: subprocess.Popen[str], seconds: float) -> bool:
@@ -135,12 +168,17 @@ def ended_within(process: subprocess.Popen[str], seconds: float) -> bool:
     return True
 
 
-def check(folder: Path, trained: bool) -> None:
-    """After a kill the newest checkpoint is whole: each appears at once, by its renaming."""
+def check(folder: Path, newest_before: Path | None, trained: bool) -> None:
+    """After a kill every checkpoint is whole, and the newest is the one before it or a later one:
+    each appears at once, by its renaming."""
     from jaxnn import arrayfile
 
-    paths = sorted(folder.glob("checkpoints/epoch-*.safetensors"))
+    paths = checkpoints(folder)
     require(bool(paths) or not trained, "an epoch was reported, but there is no checkpoint")
+    require(
+        newest_before is None or max(paths, default=Path()) >= newest_before,
+        f"{newest_before} is gone",
+    )
     for path in paths:
         arrayfile.load(path)
 

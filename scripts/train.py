@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from jaxnn import cli
 from jaxnn.config import Config
 from jaxnn.errors import TrainingDivergedError, UsageError
+from jaxnn.interval import EVERY_EPOCH, Interval
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -37,10 +38,11 @@ Every flag may also be written with hyphens: --batch-size is --batch_size."""
 
 
 class Options(NamedTuple):
-    """What a run is not defined by: when the command began, and whether to draw."""
+    """What a run is not defined by: when the command began, whether to draw, when to save."""
 
     begun: float
     pictures: bool
+    checkpoint_every: Interval
 
 
 def parser() -> cli.Parser:
@@ -135,6 +137,14 @@ def parser() -> cli.Parser:
         help="go on with the run in this folder, with its own flags; --epochs may add more",
     )
     run.add_argument(
+        "--checkpoint_every",
+        type=cli.interval,
+        metavar="N|TIME",
+        help="save the state after every N-th epoch, or after the first that ends 90s, 5min or 1h "
+        "later than the last saved one; the last epoch and an interrupted one always are saved "
+        "(default: 1)",
+    )
+    run.add_argument(
         "--no_plots", action="store_true", help="leave the pictures out (default: draw them)"
     )
     return p
@@ -144,7 +154,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Read, verify, train, report."""
     begun = time.perf_counter()
     given = vars(parser().parse_args(argv))
-    options = Options(begun, pictures=not given.pop("no_plots", False))
+    options = Options(
+        begun,
+        pictures=not given.pop("no_plots", False),
+        checkpoint_every=given.pop("checkpoint_every", EVERY_EPOCH),
+    )
     return resume(given, options) if "resume" in given else begin(given, options)
 
 
@@ -178,7 +192,7 @@ def resume(given: Mapping[str, Any], options: Options) -> int:
     with runs.locked(folder):
         run, progress = runs.load(folder, display.notice)
         run = run._replace(config=agreeing_with_run(run.config, given))
-        if (folder / runs.RESULT).exists() and len(progress.history) >= run.config.epochs:
+        if runs.is_complete(run, progress):
             raise UsageError(
                 f"--resume {folder}: all {run.config.epochs} epochs are done; expected --epochs "
                 f"above {len(progress.history)} to train on"
@@ -259,9 +273,9 @@ def train(
     from jaxnn.interrupt import Interrupted, until_interrupted
 
     epochs = until_interrupted(fit(training_set, run.config, latest, one_epoch.result()))
+    shown = display.epochs(epochs, run.config.epochs, len(latest.history))
     try:
-        for progress in display.epochs(epochs, run.config.epochs, len(latest.history)):
-            runs.save(run, progress)
+        for progress in runs.saved(run, shown, options.checkpoint_every):
             latest = progress
     except Interrupted as interrupted:
         display.how_to_resume(run, latest)

@@ -250,6 +250,41 @@ class TestDamagedParameters:
             assert IDENTICAL in evaluate("run").out
 
 
+class TestDamagedResult:
+    """`result.json` has no checksum: it is held against the record in the parameters."""
+
+    @pytest.fixture
+    def whole(self, original):
+        content = (original / "result.json").read_bytes()
+        return content, trained.load(original, pytest.fail).result
+
+    @pytest.fixture
+    def agrees(self, tmp_path, whole):
+        evaluate, path = commands.script("evaluate"), tmp_path / "result.json"
+
+        def agrees(content):
+            path.write_bytes(content)
+            return evaluate.agrees(path, whole[1])
+
+        return agrees
+
+    def test_every_truncation_is_noticed(self, whole, agrees):
+        content = whole[0].rstrip()
+        assert agrees(content)
+        assert not any(agrees(content[:length]) for length in range(len(content)))
+
+    def test_every_flipped_byte_is_noticed_or_changes_no_figure(self, whole, agrees):
+        content, recorded = whole
+        unnoticed = []
+        for place in range(len(content)):
+            for mask in (0x01, 0x80, 0xFF):
+                changed = content[:place] + bytes([content[place] ^ mask]) + content[place + 1 :]
+                if agrees(changed):
+                    unnoticed.append(json.loads(changed))
+        assert 0 < len(unnoticed) < 200  # what is not recorded: seconds, and the names of those
+        assert all(found[name] == value for found in unnoticed for name, value in recorded.items())
+
+
 @pytest.mark.parametrize("name", ["evaluate", "predict", "compare"])
 def test_help_answers_without_jax(name, tmp_path):
     path = commands.ROOT / "scripts" / f"{name}.py"

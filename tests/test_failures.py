@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import tempfile
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 from jaxnn import runs
 from jaxnn.errors import JaxnnError
 from jaxnn.fit import fit, start
+from jaxnn.interval import EVERY_EPOCH
 
 from . import commands, small
 
@@ -58,8 +60,9 @@ def story(folder, steps):
     config = small.config(epochs=4, validation=10.0)
     try:
         run = runs.create(str(folder), config, runs.describe(small.dataset(), "small.npz"))
-        for step in steps:
-            runs.save(run, step)
+        runs.save(run, steps[0])
+        saved += 1
+        for _ in runs.saved(run, steps[1:], EVERY_EPOCH):
             saved += 1
         runs.finish(run, steps[-1].chosen, RESULT, "table\n")
     except (JaxnnError, OSError) as error:
@@ -100,6 +103,14 @@ def test_after_any_failure_the_old_or_the_new_state_is_whole(tmp_path, steps, er
         assert results in ([], [RESULT])
     # Removing a checkpoint that is too old may fail and nobody is told: three times in four epochs.
     assert failures >= total - 4
+    print(f"{total} operations, each made to fail in turn")
+
+
+def test_a_read_only_place_is_said_before_anything_is_trained(tmp_path, steps, monkeypatch):
+    Disk(monkeypatch, 1, errno.EROFS)
+    saved, error = story(tmp_path / "run", steps)
+    assert saved == 0
+    assert re.fullmatch(r"--out .*run: cannot write there: Read-only file system", str(error))
 
 
 def test_a_state_without_room_is_kept_elsewhere(tmp_path, steps, monkeypatch):

@@ -300,6 +300,13 @@ REFUSED = {
     "umlaut": ("1,ü".encode(), "does not consist of numbers"),
     "png of 4 thousand million pixels": (png(65_000, 65_000), "at most 67,108,864 pixels"),
     "png of 100 million pixels": (png(10_000, 10_000), "at most 67,108,864 pixels"),
+    "png of more pixels than its bytes can hold": (png(8000, 8000), "promises 64,000,000 pixels"),
+    "jpeg of more pixels than its bytes can hold": (
+        images.JPEG + b"\xdb" + (67).to_bytes(2) + bytes(65)
+        + b"\xff\xc0" + (11).to_bytes(2) + b"\x08" + (8000).to_bytes(2) * 2 + b"\1\1\x11\0"
+        + b"\xff\xda" + (8).to_bytes(2) + b"\1\1\0\0\x3f\0",
+        "promises 64,000,000 pixels",
+    ),
     "png of no pixels": (png(0, 5), "a.bin: "),
     "png without pixels": (png(9, 9), "a.bin: "),
     "png without a header": (images.PNG, "found a damaged header"),

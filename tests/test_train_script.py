@@ -1,6 +1,8 @@
 """`scripts/train.py`, as a user meets it."""
 
+import errno
 import json
+import os
 import re
 import signal
 import subprocess
@@ -11,6 +13,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from jaxnn import fit, results, runs
 from jaxnn.losses import cross_entropy_derivative
 
 from . import commands
@@ -152,6 +155,13 @@ def test_help_needs_neither_data_nor_jax(tmp_path):
         (["--seed", "-1"], "--seed: expected an integer from 0 to"),
         (["--validation", "0"], "--validation: expected a fraction"),
         (["--validation", "1.5"], "--validation: expected a fraction"),
+        (["--checkpoint_every", "0"], "--checkpoint_every: expected epochs from 1 to 1000000, or"),
+        (["--checkpoint_every", "-1"], "--checkpoint_every: expected"),
+        (["--checkpoint_every", "0s"], "--checkpoint_every: expected"),
+        (["--checkpoint_every", "1.5"], "--checkpoint_every: expected"),
+        (["--checkpoint_every", "9999999"], "--checkpoint_every: expected"),
+        (["--checkpoint_every", "99999999999999999h"], "--checkpoint_every: expected"),
+        (["--checkpoint_every", "5 days"], "--checkpoint_every: expected .* found '5 days'"),
         (["--patience", "3"], "--patience: expected --validation"),
         (["--activation", "sigmoidal"], "--activation: invalid choice: 'sigmoidal'"),
         (["--learning_rate", "1"], "unrecognized arguments: --learning_rate"),
@@ -230,12 +240,44 @@ def test_a_diverging_run_says_so_and_keeps_the_last_finite_state(train, tmp_path
     assert not (tmp_path / "run" / "result.json").exists()
 
 
-def test_the_test_set_is_opened_once_with_validation(train, tmp_path):
+def test_the_test_set_is_opened_once_with_validation(train, tmp_path, monkeypatch):
+    """All that training measures is the 1,150 examples kept and the 288 held out."""
+    measured, evaluate = [], fit.evaluate
+
+    def counting(params, x, *rest, **options):
+        measured.append(len(x))
+        return evaluate(params, x, *rest, **options)
+
+    monkeypatch.setattr(fit, "evaluate", counting)
+    monkeypatch.setattr(results, "evaluate", counting)
     outcome = train(*DIGITS, "--epochs", 4, "--validation", 0.2, "--patience", 4, "--out", "run")
     assert outcome.status == 0
+    assert measured == [1150, 288] * 4 + [359]
     assert all("test_loss" not in line for line in history(tmp_path / "run"))
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     assert 0 < result["test_accuracy"] < 1
+
+
+def test_results_without_room_are_written_by_a_resumption(train, tmp_path, monkeypatch):
+    """The trained network is not thrown away; and the report, which is written last, is made up."""
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    argv = (*DIGITS, "--epochs", 1, "--no-plots", "--out", "run")
+    with monkeypatch.context() as patch:
+        patch.setattr(runs, "finish", full)
+        outcome = train(*argv)
+    assert outcome.status == 2
+    assert re.search("run: cannot write the results: No space left .*--resume run", outcome.err)
+    assert train("--resume", "run", "--no-plots").status == 0
+    assert {path.suffix for path in (tmp_path / "run").iterdir()} == {
+        *("", ".json", ".jsonl", ".safetensors", ".html", ".txt")
+    }
+    (tmp_path / "run" / "report.html").unlink()
+    assert train("--resume", "run", "--no-plots").status == 0
+    assert (tmp_path / "run" / "report.html").exists()
+    assert "all 1 epochs are done" in train("--resume", "run").err
 
 
 class TestResume:

@@ -1,0 +1,343 @@
+"""What `fuzz.py` tries: every reader, with honest files and with what lies behind checksums."""
+
+import atexit
+import gzip
+import io
+import json
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jaxnn.errors import DataError
+
+
+class Target(NamedTuple):
+    """How a reader is tried.
+
+    `seeds` are honest inputs; `place` makes files of an input in a folder, or raises ValueError
+    where the input can be no such file; `read` returns what the reader makes of the folder. Of
+    an input that begins with `checked` that must be what it makes of the first seed; of the first
+    seed with a single change, where `one_change_checked`.
+    """
+
+    seeds: Sequence[bytes]
+    place: Callable[[Path, bytes], object]
+    read: Callable[[Path], Any]
+    checked: bytes | None = None
+    one_change_checked: bool = False
+
+
+def arrays() -> dict[str, Any]:
+    """A data set of 12 training and 7 test images of 3×5 pixels, 3 classes."""
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    x = {
+        name: rng.integers(0, 256, (n, 3, 5), np.uint8) for name, n in (("train", 12), ("test", 7))
+    }
+    y = {name: (np.arange(len(images)) % 3).astype(np.uint8) for name, images in x.items()}
+    return {f"{a}_{part}": v[part] for part in ("train", "test") for a, v in (("x", x), ("y", y))}
+
+
+def fingerprint(name: str, folder: Path) -> str:
+    from jaxnn import data
+
+    return data.load(str(folder / name)).fingerprint()
+
+
+def write(name: str, folder: Path, content: bytes) -> None:
+    (folder / name).write_bytes(content)
+
+
+def idx_bytes(array: Any) -> bytes:
+    header = b"".join(number.to_bytes(4) for number in (0x800 + array.ndim, *array.shape))
+    return header + bytes(array.tobytes())
+
+
+def idx(name: str, gzipped: bool) -> Target:
+    """One of the four files is mutated: as it is, in a gzip file of its own, or gzipped."""
+    from jaxnn.data.idx import STEMS
+
+    honest = {field: idx_bytes(array) for field, array in arrays().items()}
+    files = {field: "-".join(stem) for field, stem in STEMS.items()}
+
+    def place(folder: Path, content: bytes) -> None:
+        for field, whole in honest.items():
+            write(files[field], folder, whole)
+        if gzipped:
+            (folder / files[name]).unlink()
+            write(f"{files[name]}.gz", folder, content)
+        else:
+            write(files[name], folder, content)
+
+    seed = gzip.compress(honest[name], mtime=0) if gzipped else honest[name]
+    return Target([seed], place, partial(fingerprint, "."), b"\x1f\x8b" if gzipped else None)
+
+
+def npz(compressed: bool) -> Target:
+    import numpy as np
+
+    file = io.BytesIO()
+    (np.savez_compressed if compressed else np.savez)(file, **arrays())
+    seed = file.getvalue()
+    return Target([seed], partial(write, "a.npz"), partial(fingerprint, "a.npz"), b"PK\3\4")
+
+
+def npz_member(name: str) -> Target:
+    """What lies behind the checksum: an .npy file in an honest archive."""
+    import numpy as np
+
+    honest = {}
+    for field, array in arrays().items():
+        file = io.BytesIO()
+        np.save(file, array)
+        honest[field] = file.getvalue()
+
+    def place(folder: Path, content: bytes) -> None:
+        with zipfile.ZipFile(folder / "a.npz", "w") as archive:
+            for field, whole in honest.items():
+                archive.writestr(f"{field}.npy", content if field == name else whole)
+
+    return Target([honest[name]], place, partial(fingerprint, "a.npz"))
+
+
+def hdf5(compressed: bool) -> Target:
+    """The library stays in a process of its own, but in one for many files."""
+    import h5py
+
+    from jaxnn.data import hdf5 as reader
+
+    seeds = []
+    for libver in ("latest", "earliest"):  # the newest format needs a quarter of the bytes
+        file = io.BytesIO()
+        with h5py.File(file, "w", libver=libver) as honest:
+            for name, array in arrays().items():
+                rows = array.reshape(len(array), -1)
+                how = {"chunks": rows.shape, "compression": "gzip"} if compressed else {}
+                honest.create_dataset(name, data=rows, **how)
+        seeds.append(file.getvalue())
+    reader._ask = Library()
+    read = partial(fingerprint, "a.hdf5")
+    return Target([file.getvalue()], partial(write, "a.hdf5"), read, one_change_checked=compressed)
+
+
+class Library:
+    """`jaxnn.data.hdf5_layout` for one file after the other; a crash or hang is a refusal."""
+
+    PROGRAM = """\
+import sys
+from jaxnn.data import hdf5_layout
+for line in sys.stdin:
+    hdf5_layout.main(*line.rstrip("\\n").split("\\t"))
+    print(flush=True)
+"""
+    #: A damaged file can leak memory, of which the process has 4 GiB.
+    FILES = 20_000
+    SECONDS = 10.0
+
+    process: subprocess.Popen[str] | None = None
+    files = 0
+
+    def __call__(self, path: Path, program: tuple[str, ...]) -> dict[str, Any]:
+        from jaxnn.data.field import NAMES
+
+        if self.process is None or self.files == self.FILES:
+            self.end()
+            self.process, self.files = self.started(), 0
+        self.files += 1
+        assert self.process.stdin
+        assert self.process.stdout
+        with self.time_limit(self.process):
+            self.process.stdin.write("\t".join([str(path), *NAMES]) + "\n")
+            self.process.stdin.flush()
+            line = self.process.stdout.readline()
+        if not line:
+            self.end()
+            raise DataError(f"{path}: the HDF5 library crashes or hangs on this file")
+        answer = json.loads(line)
+        if "error" in answer:
+            raise DataError(f"{path}: {answer['error']}")
+        layouts: dict[str, Any] = answer["layout"]
+        return layouts
+
+    def started(self) -> subprocess.Popen[str]:
+        atexit.register(self.end)
+        return subprocess.Popen(
+            [sys.executable, "-c", self.PROGRAM],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+
+    def end(self) -> None:
+        if self.process:
+            self.process.kill()
+            self.process.communicate()
+            self.process = None
+            atexit.unregister(self.end)
+
+    @contextmanager
+    def time_limit(self, process: subprocess.Popen[str]) -> Iterator[None]:
+        from threading import Timer
+
+        timer = Timer(self.SECONDS, process.kill)
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+
+def parameters() -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """Arrays and notes, as the folder of a finished run has them."""
+    import numpy as np
+
+    from jaxnn.trained import FIGURES
+
+    a = {"W1": (3, 4), "b1": (3,), "W2": (2, 3), "b2": (2,)}
+    notes = {
+        "config": {"lr": 0.5, "epochs": 1, "n_h": [3], "activation": "tanh", "patience": None},
+        "data": {
+            "name": "a",
+            "argument": "a",
+            "sha256": "0",
+            "n_x": 4,
+            "n_classes": 2,
+            "frame": {"shape": [2, 2], "box": [2, 2], "centre": [0.5, 0.5]},
+        },
+        "versions": {"jax": "0"},
+        "result": {"epochs": 1, **dict.fromkeys(FIGURES, 0.5)},
+    }
+    return {name: np.ones(shape, np.float32) for name, shape in a.items()}, notes
+
+
+def safetensors() -> Target:
+    """The file of a finished run, as it is: a SHA-256 covers it."""
+    from jaxnn import arrayfile
+    from jaxnn.runs import PARAMETERS
+
+    with tempfile.TemporaryDirectory() as place:
+        arrayfile.save(Path(place, PARAMETERS), *parameters())
+        seed = Path(place, PARAMETERS).read_bytes()
+
+    def read(folder: Path) -> Any:
+        found, notes = arrayfile.load(folder / PARAMETERS)
+        return sorted((k, v.dtype, v.shape, v.tobytes()) for k, v in found.items()), notes
+
+    return Target([seed], partial(write, PARAMETERS), read, b"")
+
+
+def run_notes() -> Target:
+    """What lies behind the checksum of a finished run: its notes, as JSON."""
+    from jaxnn import arrayfile, trained
+    from jaxnn.runs import PARAMETERS
+
+    values, notes = parameters()
+
+    def place(folder: Path, content: bytes) -> None:
+        arrayfile.save(folder / PARAMETERS, values, json_of(content))
+
+    def read(folder: Path) -> Any:
+        network = trained.load(folder, lambda line: None)
+        return network.run.config, network.frame, network.result
+
+    return Target([json.dumps(notes).encode()], place, read)
+
+
+def checkpoint_notes() -> Target:
+    """The same of a run that goes on."""
+    from jaxnn import arrayfile, data, runs
+    from jaxnn.config import Config
+    from jaxnn.fit import Progress, start
+
+    record = {f"{s}_{m}": 0.5 for s in ("train", "test") for m in ("loss", "accuracy")}
+    config = Config(epochs=2, n_h=(3,))
+    progress = Progress(start(config, 64, 10).state, ({"epoch": 1, **record, "seconds": 0.1},))
+    with tempfile.TemporaryDirectory() as place:
+        run = runs.create(place, config, runs.describe(data.load("digits"), "digits"))
+        runs.save(run, progress)
+        (path,) = Path(place, runs.CHECKPOINTS).iterdir()
+        values, notes = arrayfile.load(path)
+        name = path.name
+
+    def put(folder: Path, content: bytes) -> None:
+        (folder / runs.CHECKPOINTS).mkdir(exist_ok=True)
+        arrayfile.save(folder / runs.CHECKPOINTS / name, values, json_of(content))
+
+    def read(folder: Path) -> Any:
+        return runs.load(folder, lambda line: None)[0].config
+
+    return Target([json.dumps(notes).encode()], put, read)
+
+
+def json_of(content: bytes) -> Any:
+    """Raises ValueError where that is no JSON that could have been written."""
+    try:
+        value = json.loads(content)
+        json.dumps(value, allow_nan=False).encode()
+    except RecursionError as error:
+        raise ValueError from error
+    return value
+
+
+def result() -> Target:
+    """The only JSON that is read without a checksum: evaluate.py compares `result.json`."""
+    from evaluate import agrees
+
+    recorded = parameters()[1]["result"]
+    seed = json.dumps(recorded, indent=2).encode()
+    read = lambda folder: agrees(folder / "result.json", recorded)  # noqa: E731
+    return Target([seed], partial(write, "result.json"), read)
+
+
+def image(form: str, checked: bytes | None = None) -> Target:
+    import numpy as np
+    from PIL import Image
+
+    from jaxnn import framing, images
+
+    pixels = (np.arange(48).reshape(6, 8) * 5).astype(np.uint8)
+    file = io.BytesIO()
+    if form == "NPY":
+        np.save(file, pixels)
+    elif form == "CSV":
+        np.savetxt(file, pixels, fmt="%d", delimiter=",")
+    else:
+        Image.fromarray(pixels).save(file, form)
+
+    def read(folder: Path) -> Any:
+        frame = framing.like_mnist((8, 8))
+        seen = [picture.grey for picture in images.read(folder / "image", frame.shape)]
+        for grey in seen:
+            with suppress(DataError):  # no ink
+                assert np.isfinite(framing.prepare(grey, frame)).all()
+        return [(grey.shape, grey.tobytes()) for grey in seen]
+
+    return Target([file.getvalue()], partial(write, "image"), read, checked)
+
+
+TARGETS: dict[str, Callable[[], Target]] = {
+    "idx": partial(idx, "x_train", gzipped=False),
+    "idx-labels": partial(idx, "y_train", gzipped=False),
+    "idx-gzip": partial(idx, "x_train", gzipped=True),
+    "npz": partial(npz, compressed=True),
+    "npz-stored": partial(npz, compressed=False),
+    "npz-member": partial(npz_member, "y_test"),
+    "hdf5": partial(hdf5, compressed=False),
+    "hdf5-gzip": partial(hdf5, compressed=True),
+    "safetensors": safetensors,
+    "run-notes": run_notes,
+    "checkpoint": checkpoint_notes,
+    "result-json": result,
+    "png": partial(image, "PNG", b"\x89PNG"),
+    "jpeg": partial(image, "JPEG"),
+    "csv": partial(image, "CSV"),
+    "npy": partial(image, "NPY"),
+}

@@ -1,0 +1,71 @@
+"""Ctrl-C and SIGTERM: the first one ends after the current step, the second one at once."""
+
+import os
+import signal
+import threading
+
+import pytest
+
+from jaxnn import interrupt
+from jaxnn.interrupt import SIGNALS, Interrupted, until_interrupted
+
+PATIENCE = 60
+
+
+def send(signum):
+    """To the main thread, which waits for the step meanwhile."""
+    signal.pthread_kill(threading.main_thread().ident, signum)
+
+
+@pytest.mark.parametrize(("signum", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_the_step_is_finished_and_passed_on_and_no_other_begun(signum, status, capsys):
+    begun, passed = [], []
+
+    def steps():
+        for n in range(10):
+            begun.append(n)
+            if n == 2:
+                send(signum)
+            yield n
+
+    with pytest.raises(Interrupted) as caught:
+        list(map(passed.append, until_interrupted(steps())))
+    assert begun == passed == [0, 1, 2]
+    assert caught.value.exit_status == status
+    assert "once more stops at once" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("second", SIGNALS)
+def test_a_second_signal_stops_at_once(second, monkeypatch):
+    noted, stopped, finished = threading.Event(), threading.Event(), []
+
+    class Stopped(BaseException):
+        pass
+
+    def stop(status):
+        stopped.set()
+        raise Stopped(status)
+
+    def one_long_step():
+        send(signal.SIGINT)
+        assert noted.wait(PATIENCE)
+        send(second)
+        finished.append(not stopped.wait(PATIENCE))
+        yield 0
+
+    monkeypatch.setattr(os, "_exit", stop)
+    monkeypatch.setattr(interrupt, "print", lambda *_, **__: noted.set(), raising=False)
+    with pytest.raises(Stopped) as caught:
+        list(until_interrupted(one_long_step()))
+    assert caught.value.args == (128 + second,)
+    assert finished == [False]
+
+
+@pytest.mark.parametrize("ended", [True, False])
+def test_afterwards_signals_are_handled_as_before(ended):
+    before = [signal.getsignal(signum) for signum in SIGNALS]
+    passing = until_interrupted(iter(range(3)))
+    assert next(passing) == 0
+    assert [signal.getsignal(signum) for signum in SIGNALS] != before
+    assert list(passing) == [1, 2] if ended else passing.close() is None
+    assert [signal.getsignal(signum) for signum in SIGNALS] == before
