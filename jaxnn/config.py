@@ -37,6 +37,7 @@ class Config:
     average: float = 0.0
     elastic: float = 0.0
     affine: float = 0.0
+    ease: float = 0.0
     teacher: str | None = None
     temperature: float = 2.0
     teacher_weight: float = 0.9

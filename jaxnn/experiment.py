@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -11,7 +12,7 @@ from jaxnn import display, plots, report, results, runs
 from jaxnn.activations import ACTIVATIONS
 from jaxnn.config import Config
 from jaxnn.data import Dataset
-from jaxnn.errors import StorageError, TrainingRefusedError
+from jaxnn.errors import StorageError, TrainingRefusedError, UsageError
 from jaxnn.fit import Progress, compile_evaluation, compiled_epoch, start
 from jaxnn.gradcheck import GradientReport, verify_network
 from jaxnn.metrics import Report
@@ -53,12 +54,32 @@ def compiling(
     return future
 
 
-def verify(training_set: Dataset, config: Config) -> GradientReport:
-    """The verdict on the network's gradients, on real examples and its initial weights.
+def teacher(config: Config, dataset: Dataset) -> Teacher | None:
+    """The network that the run learns from. Raises `UsageError` unless it knows such data."""
+    if config.teacher is None:
+        return None
+    from jaxnn import trained
+
+    network = trained.load(Path(config.teacher), display.notice)
+    known = network.run.data["n_x"], network.run.data["n_classes"]
+    if known != (dataset.n_x, dataset.n_classes):
+        raise UsageError(
+            f"--teacher {config.teacher}: expected a network for {dataset.n_x} inputs and "
+            f"{dataset.n_classes} classes, found one for {known[0]} and {known[1]}"
+        )
+    params = {name: jnp.asarray(value) for name, value in network.params.items()}
+    return Teacher(params, network.run.config.activation)
+
+
+def verify(training_set: Dataset, config: Config, teacher: Teacher | None = None) -> GradientReport:
+    """The verdict on the network's gradients, on real examples and its initial weights, with the
+    dropout, the penalty and the targets that it will be trained with.
 
     Raises `TrainingRefusedError`, after the report on standard error, unless all are right.
     """
     params = start(config, training_set.n_x, training_set.n_classes).state.params
+    if config.committee > 1:
+        params = {name: value[0] for name, value in params.items()}
     images, labels = (a[:VERIFIED_ROWS] for a in (training_set.x_train, training_set.y_train))
     X = unit_interval(jnp.asarray(images), jnp.float32(training_set.scale))
     Y = one_hot(jnp.asarray(labels), training_set.n_classes)
@@ -110,7 +131,7 @@ def illustrate(
             dataset.x_test,
             dataset.y_test,
             np.asarray(conclusion.test.logits),
-            np.asarray(progress.chosen["W1"]),
+            np.asarray(progress.chosen["W1"]).reshape(-1, dataset.n_x),
             dataset.image_shape,
         )
     report.write(run.folder, conclusion.result, conclusion.classes, progress.history, pictures)

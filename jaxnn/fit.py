@@ -17,7 +17,7 @@ from jaxnn.config import Config
 from jaxnn.data import Dataset
 from jaxnn.errors import TrainingDivergedError
 from jaxnn.mlp import Params, init_params
-from jaxnn.plan import Teacher, plan
+from jaxnn.plan import Teacher, eased, plan
 from jaxnn.training import Evaluation, TrainState, evaluate, init_state, train_epoch
 
 Record = dict[str, Any]
@@ -121,7 +121,8 @@ def compiled_epoch(
 ) -> Callable[..., TrainState]:
     """`train_epoch` for this data and configuration, compiled as is fastest for their sizes.
 
-    Called with (state, images, labels, scale, key), of a committee with a key for each member.
+    Called with (state, images, labels, scale, key, done): of a committee with a key for each
+    member; `done` is the share of the run's epochs that are over.
     """
     ours = plan(config, dataset.n_train, dataset.image_shape, teacher)
     small = SMALL[0] <= config.batch_size * dataset.n_x * config.n_h[0] <= SMALL[1]
@@ -138,7 +139,7 @@ def compiled_epoch(
         state, *_shapes(dataset.x_train, dataset.y_train), SCALAR, key, ours.hyper, ours.terms
     )
     program = compiled(lowered, spread=small)
-    return lambda *args: program(*args, ours.hyper, ours.terms)
+    return lambda *args, done: program(*args, ours.hyper, eased(ours.terms, config, done))
 
 
 def compile_evaluation(dataset: Dataset, config: Config) -> None:
@@ -181,9 +182,9 @@ def fit(
         )
 
     while len(history) < config.epochs and not out_of_patience(history, config.patience):
-        key = _keys(config, len(history) + 1)
+        key, done = _keys(config, len(history) + 1), len(history) / config.epochs
         begun = time.perf_counter()
-        state = jax.block_until_ready(one_epoch(state, *train, scale, key))
+        state = jax.block_until_ready(one_epoch(state, *train, scale, key, done=done))
         seconds = time.perf_counter() - begun
         record = {"epoch": len(history) + 1, **measured(state.chosen), "seconds": seconds}
         _require_finite(record, config)

@@ -70,6 +70,14 @@ def plan(
     return Plan(static, hyper, _terms(config, teacher), INITIALISERS[config.init])
 
 
+def eased(terms: Terms, config: Config, done: float) -> Terms:
+    """`terms` when the share `done` of the epochs is over: distortions have become weaker."""
+    if terms.distortion is None:
+        return terms
+    strength = jnp.float32(1 - config.ease * done)
+    return terms._replace(distortion=Distortion(*(strength * x for x in terms.distortion)))
+
+
 def _terms(config: Config, teacher: Teacher | None) -> Terms:
     def wanted(value: float) -> Any:
         return jnp.float32(value) if value else None

@@ -21,6 +21,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 from filelock import FileLock, Timeout
 
@@ -32,13 +33,17 @@ from jaxnn.data import Dataset
 from jaxnn.errors import CheckpointError, StorageError, UsageError
 from jaxnn.files import append_line, write_bytes, write_json
 from jaxnn.fit import Progress, Record, state_shapes
+from jaxnn.initialisation import INITIALISERS
 from jaxnn.interval import Interval
 from jaxnn.mlp import Params
+from jaxnn.optimisers import OPTIMISERS, SCHEDULES
+from jaxnn.plan import Teacher
 
 CONFIG = "config.json"
 HISTORY = "history.jsonl"
 CHECKPOINTS = "checkpoints"
 PARAMETERS = "parameters.safetensors"
+TEACHER = "teacher.safetensors"
 RESULT = "result.json"
 TABLE = "table.txt"
 REPORT = "report.html"
@@ -47,6 +52,7 @@ CHECKPOINTS_KEPT = 2
 
 #: Hidden layers that notes may ask for: each is traced before its arrays are looked for.
 MOST_LAYERS = 1000
+MOST_MEMBERS = 1000
 
 
 class Run(NamedTuple):
@@ -158,6 +164,26 @@ def keep(run: Run, progress: Progress) -> None:
     for old in _checkpoints(run.folder)[:-CHECKPOINTS_KEPT]:
         with suppress(OSError):  # one checkpoint too many does no harm
             old.unlink()
+
+
+def keep_teacher(run: Run, teacher: Teacher | None) -> None:
+    """The teacher's parameters, so that the run can go on without the teacher's own folder."""
+    if teacher is not None:
+        arrays = {name: np.asarray(value) for name, value in teacher.params.items()}
+        arrayfile.save(run.folder / TEACHER, arrays, {"activation": teacher.activation})
+
+
+def load_teacher(run: Run) -> Teacher | None:
+    """What `keep_teacher` kept. Raises `CheckpointError` where it is damaged or gone."""
+    if run.config.teacher is None:
+        return None
+    path = run.folder / TEACHER
+    arrays, notes = arrayfile.load(path)
+    with sensible_notes(path):
+        ACTIVATIONS[notes["activation"]]
+    return Teacher(
+        {name: jnp.asarray(value) for name, value in arrays.items()}, notes["activation"]
+    )
 
 
 def load(folder: Path, notice: Any) -> tuple[Run, Progress]:
@@ -279,11 +305,16 @@ def noted(folder: Path, notes: Mapping[str, Any]) -> Run:
     run = Run(folder, Config.from_dict(notes["config"]), notes["data"], notes["versions"])
     texts = [run.data[name] for name in ("name", "argument", "sha256")]
     counts = [run.data["n_x"], run.data["n_classes"], *run.config.n_h]
-    if run.config.activation not in ACTIVATIONS or not all(
+    if not all(
         (
             all(type(text) is str for text in [*texts, *run.versions, *run.versions.values()]),
             all(type(count) is int and 0 < count < 2**31 for count in counts),
             len(run.config.n_h) <= MOST_LAYERS,
+            run.config.activation in ACTIVATIONS,
+            run.config.init in INITIALISERS,
+            run.config.optimiser in OPTIMISERS,
+            run.config.schedule in SCHEDULES,
+            0 < run.config.committee <= MOST_MEMBERS,
         )
     ):
         raise ValueError("names, sizes or versions that make no sense")

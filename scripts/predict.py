@@ -124,14 +124,14 @@ def answered(
     import numpy as np
 
     from jaxnn.activations import ACTIVATIONS
-    from jaxnn.mlp import depth, feed_forward
+    from jaxnn.committee import logits
+    from jaxnn.losses import softmax
 
     if not readable:
         return []
     X = jnp.asarray(np.stack([seen.ravel() for _, seen in readable]))
     params = {name: jnp.asarray(value) for name, value in network.params.items()}
-    cache = feed_forward(params, X, ACTIVATIONS[network.run.config.activation])
-    A = np.asarray(cache[f"A{depth(params)}"])
+    A = np.asarray(softmax(logits(params, X, ACTIVATIONS[network.run.config.activation])))
     return [Answer(*pair, row) for pair, row in zip(readable, A, strict=True)]
 
 

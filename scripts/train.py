@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from jaxnn import cli
 from jaxnn.config import Config
 from jaxnn.errors import TrainingDivergedError, UsageError
+from jaxnn.flags import ACTIVATIONS, add_beyond
 from jaxnn.interval import EVERY_EPOCH, Interval
+from jaxnn.recipes import RECIPES, listing
+from jaxnn.recipes import configuration as recipe
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -32,6 +35,7 @@ examples:
   python scripts/train.py --data digits --epochs 20  1,797 small digits; needs no network
   python scripts/train.py --data MNISTdata.hdf5      the document's file
   python scripts/train.py --n_h 256 128 --lr 0.3     two hidden layers
+  python scripts/train.py --recipe fast              98 % in seconds; --recipe list shows others
   python scripts/train.py --resume runs/my-run       go on where a run was stopped
 
 Every flag may also be written with hyphens: --batch-size is --batch_size."""
@@ -52,6 +56,12 @@ def parser() -> cli.Parser:
     """
     default = Config()
     p = cli.Parser(DESCRIPTION, EPILOG, argument_default=argparse.SUPPRESS)
+    p.add_argument(
+        "--recipe",
+        metavar="NAME",
+        help=f"start from a named configuration: {', '.join(RECIPES)}; other flags override it; "
+        "list prints them with what was measured (default: document)",
+    )
     data = p.add_argument_group("data")
     data.add_argument(
         "--data",
@@ -83,8 +93,9 @@ def parser() -> cli.Parser:
     )
     network.add_argument(
         "--activation",
-        choices=["sigmoid", "tanh", "relu"],
-        help=f"of the hidden layers (default: {default.activation})",
+        choices=ACTIVATIONS,
+        metavar="NAME",
+        help=f"of the hidden layers: {', '.join(ACTIVATIONS)} (default: {default.activation})",
     )
     training = p.add_argument_group("training")
     training.add_argument(
@@ -125,6 +136,7 @@ def parser() -> cli.Parser:
         help="of the initial weights and the shuffling: the same seed gives the same run "
         f"(default: {default.seed})",
     )
+    add_beyond(p)
     run = p.add_argument_group("run")
     run.add_argument(
         "--out",
@@ -154,6 +166,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Read, verify, train, report."""
     begun = time.perf_counter()
     given = vars(parser().parse_args(argv))
+    if given.get("recipe") == "list":
+        print(listing())
+        return 0
     options = Options(
         begun,
         pictures=not given.pop("no_plots", False),
@@ -168,16 +183,18 @@ def begin(given: Mapping[str, Any], options: Options) -> int:
     from jaxnn.fit import start
 
     compilation.keep_programs(data.cache_dir() / "compiled")
-    config = configuration(Config(), given)
+    config = configuration(recipe(given.get("recipe", "document")), given)
     dataset = data.load(given.get("data", "auto"), notify=display.notice)
     training_set = agreeing_with_data(dataset, config, given.get("n_x"))
     display.summary(dataset, config)
-    one_epoch = experiment.compiling(training_set, config)
-    check = experiment.verify(training_set, config)
+    teacher = experiment.teacher(config, dataset)
+    one_epoch = experiment.compiling(training_set, config, teacher)
+    check = experiment.verify(training_set, config, teacher)
     display.verdict(check)
     argument = given.get("data", "auto")
     run = runs.create(given.get("out"), config, runs.describe(dataset, argument))
     with runs.locked(run.folder):
+        runs.keep_teacher(run, teacher)
         progress = start(config, dataset.n_x, dataset.n_classes)
         runs.save(run, progress)
         return train(run, dataset, training_set, progress, check, one_epoch, options)
@@ -201,8 +218,9 @@ def resume(given: Mapping[str, Any], options: Options) -> int:
         runs.require_same_data(run, dataset)
         training_set = agreeing_with_data(dataset, run.config, given.get("n_x"))
         display.summary(dataset, run.config)
-        one_epoch = experiment.compiling(training_set, run.config)
-        check = experiment.verify(training_set, run.config)
+        teacher = runs.load_teacher(run)
+        one_epoch = experiment.compiling(training_set, run.config, teacher)
+        check = experiment.verify(training_set, run.config, teacher)
         display.verdict(check)
         runs.reopen(run, progress)
         return train(run, dataset, training_set, progress, check, one_epoch, options)
@@ -221,6 +239,8 @@ def configuration(base: Config, given: Mapping[str, Any]) -> Config:
 
 def agreeing_with_run(config: Config, given: Mapping[str, Any]) -> Config:
     """The configuration of a resumed run: its own, with no fewer and perhaps more epochs."""
+    if "recipe" in given:
+        raise UsageError("--recipe: contradicts --resume, which goes on with the run's own flags")
     if "out" in given:
         raise UsageError("--out: contradicts --resume, which goes on in the run's own folder")
     asked = configuration(config, given)
@@ -234,6 +254,11 @@ def agreeing_with_run(config: Config, given: Mapping[str, Any]) -> Config:
     if asked.epochs < config.epochs:
         raise UsageError(
             f"--epochs {asked.epochs}: expected {config.epochs}, as first asked, or more"
+        )
+    if asked.epochs > config.epochs and (config.schedule != "constant" or config.ease):
+        raise UsageError(
+            f"--epochs {asked.epochs}: the run's --schedule {config.schedule} and --ease "
+            f"{config.ease:g} end with epoch {config.epochs}, as first asked; start a new run"
         )
     return asked
 
@@ -250,6 +275,10 @@ def agreeing_with_data(dataset: "Dataset", config: Config, n_x: int | None) -> "
     training_set = dataset
     if config.validation is not None:
         training_set = data.with_validation(dataset, config.validation, config.seed)
+    if (config.elastic or config.affine) and dataset.image_shape is None:
+        raise UsageError(
+            f"--elastic, --affine: expected images, found {dataset.n_x} inputs that form no square"
+        )
     if config.batch_size > training_set.n_train:
         raise UsageError(
             f"--batch_size {config.batch_size}: expected 1 to {training_set.n_train}, the number "
