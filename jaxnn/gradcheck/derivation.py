@@ -30,7 +30,10 @@ def apply(activation: Activation, Z: Float64Array) -> Float64Array:
 def slope(activation: Activation, Z: Float64Array, A: Float64Array) -> Float64Array:
     """g′(Z), by the activation's own formula in Z and A."""
     derivative: Callable[[Any, Any], Any] = activation.derivative
-    return np.asarray(derivative(Z, A), np.float64)
+    if activation.name in FUNCTIONS:
+        return np.asarray(derivative(Z, A), np.float64)
+    with float64_rules():
+        return np.asarray(derivative(jnp.asarray(Z), jnp.asarray(A)))
 
 
 #: The losses that are recognised, by the function of the output layer; each has dZ_L = A_L − Y, up
@@ -113,12 +116,12 @@ class Derivation:
         return slope(self.activation, self.Z[layer], self.A[layer])
 
     def wrong_slopes(self, layer: int) -> Iterator[tuple[Mark, Float64Array]]:
-        """The lines of HIDDEN at this layer, for each other activation that they name.
+        """The lines of HIDDEN at this layer, for each other activation of a homework's.
 
         A line whose values are right here, or those of a line before it, is left out.
         """
         g, Z, A = self.activation, self.Z[layer], self.A[layer]
-        others = [h for h in ACTIVATIONS.values() if h.name != g.name]
+        others = [ACTIVATIONS[name] for name in FUNCTIONS if name != g.name]
         seen = [self.slope(layer)]
         for factor in HIDDEN:
             for h in others if "{h}" in factor.text else others[:1]:
