@@ -89,7 +89,7 @@ def explain(code: str) -> int:
 
 def own_network(as_json: bool) -> int:
     """The document's network in full, then one line for each other depth, activation and dtype."""
-    from jaxnn.gradcheck.network import verify_shapes
+    from jaxnn.gradcheck.shapes import verify_shapes
 
     wrong = None
     for number, report in enumerate(verify_shapes()):

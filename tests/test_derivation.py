@@ -119,7 +119,8 @@ BROKEN = {
         "no test under",
     ),
     "a dollar sign": ("$`dZ_{l+1}`$", "$dZ_{l+1}$", "stray $"),
-    "an open fence": ("\\tag{30}\n```\n", "\\tag{30}\n", "stray ```"),
+    "an open fence": ("\\tag{50}\n```\n", "\\tag{50}\n", "stray ```"),
+    "a fence open in between": ("\\tag{30}\n```\n", "\\tag{30}\n", "numbered ['30', '31']"),
 }
 
 

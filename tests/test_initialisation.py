@@ -18,7 +18,7 @@ from jaxnn.mlp import feed_forward, init_params
 
 from .test_equations import f64
 
-SIZES = (101, 307, 211, 503)
+SIZES = (101, 307, 211)
 
 
 def mean_square(values: Any) -> float:
@@ -60,15 +60,13 @@ def test_he_makes_up_for_what_relu_halves() -> None:
     the mean square of Z_{l−1}, which with 1/n_{l−1} is half of it at every layer."""
     X = jnp.float32(np.random.default_rng(0).normal(size=(211, SIZES[0])))
     cache = feed_forward(init_params(jax.random.key(0), SIZES, he), X, relu)
-    for layer in (1, 2):
-        A, Z = f64(cache[f"A{layer}"]), f64(cache[f"Z{layer}"])
-        unit = (A**2 - Z**2 / 2).mean(axis=0)
-        assert abs(unit.mean()) <= 5 * unit.std() / len(unit) ** 0.5
+    unit = (f64(cache["A1"]) ** 2 - f64(cache["Z1"]) ** 2 / 2).mean(axis=0)
+    assert abs(unit.mean()) <= 5 * unit.std() / len(unit) ** 0.5
     # A layer of n units adds a variance of 5/n at most, however much the examples have in common:
-    # the standard deviation is 0.2 of the ratio here.
-    assert 0.6 < mean_square(cache["Z3"]) / mean_square(cache["Z1"]) < 1.6
+    # the standard deviation is below 0.2 of the ratio here.
+    assert 0.7 < mean_square(cache["Z2"]) / mean_square(cache["Z1"]) < 1.4
     halved = feed_forward(init_params(jax.random.key(0), SIZES, document), X, relu)
-    assert mean_square(halved["Z3"]) / mean_square(halved["Z1"]) < 0.4
+    assert mean_square(halved["Z2"]) / mean_square(halved["Z1"]) < 0.65
 
 
 @pytest.mark.parametrize(("n_out", "n_in"), [(31, 53), (53, 31), (13, 13)])

@@ -16,10 +16,11 @@ from jaxnn.gradcheck.compare import (
     epsilon,
     incomparable,
 )
-from jaxnn.gradcheck.derivation import Derivation, apply
+from jaxnn.gradcheck.derivation import Derivation
 from jaxnn.gradcheck.explanations import sentence
 from jaxnn.gradcheck.hypotheses import near
 from jaxnn.gradcheck.network import floors_of, network_at, testimony
+from jaxnn.gradcheck.numpy_activations import FUNCTIONS
 from jaxnn.gradcheck.reference import float64_rules, network_truth, order
 from jaxnn.gradcheck.report import Finding, GradientReport
 
@@ -119,10 +120,8 @@ class Truth:
             "the softmax's sum is taken over the examples: sum over the classes, axis=0": np.exp(Z)
             / np.exp(Z).sum(axis=0),
             **{
-                f"it is {g.name}(Z{layer}); if that is meant, say --activation {g.name}": apply(
-                    g, Z
-                )
-                for g in ACTIVATIONS.values()
+                f"it is {g}(Z{layer}); if that is meant, say --activation {g}": function(Z)
+                for g, function in FUNCTIONS.items()
             },
         }
         found = (

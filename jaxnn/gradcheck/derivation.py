@@ -10,17 +10,13 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnn.activations import Activation, relu, sigmoid, tanh
-from jaxnn.gradcheck import numpy_activations
+from jaxnn.activations import ACTIVATIONS, Activation
 from jaxnn.gradcheck.compare import Float64Array
 from jaxnn.gradcheck.hypotheses import Mark, near
-from jaxnn.gradcheck.numpy_activations import FUNCTIONS, softmax
+from jaxnn.gradcheck.numpy_activations import FUNCTIONS, sigmoid, softmax
 from jaxnn.gradcheck.reference import float64_rules, order
 
 Derivatives = Mapping[str, Float64Array]
-
-#: Activations whose derivatives are taken for one another.
-MISTAKEN = (sigmoid, tanh, relu)
 
 
 def apply(activation: Activation, Z: Float64Array) -> Float64Array:
@@ -34,15 +30,17 @@ def apply(activation: Activation, Z: Float64Array) -> Float64Array:
 def slope(activation: Activation, Z: Float64Array, A: Float64Array) -> Float64Array:
     """g′(Z), by the activation's own formula in Z and A."""
     derivative: Callable[[Any, Any], Any] = activation.derivative
-    with float64_rules():
+    if activation.name in FUNCTIONS:
         return np.asarray(derivative(Z, A), np.float64)
+    with float64_rules():
+        return np.asarray(derivative(jnp.asarray(Z), jnp.asarray(A)))
 
 
 #: The losses that are recognised, by the function of the output layer; each has dZ_L = A_L − Y, up
 #: to a constant: softmax with cross-entropy, σ with binary cross-entropy, a plain squared error.
 HEADS: dict[str, Callable[[Float64Array], Float64Array]] = {
     "softmax": softmax,
-    "sigmoid": numpy_activations.sigmoid,
+    "sigmoid": sigmoid,
     "identity": lambda Z: Z,
 }
 
@@ -118,12 +116,12 @@ class Derivation:
         return slope(self.activation, self.Z[layer], self.A[layer])
 
     def wrong_slopes(self, layer: int) -> Iterator[tuple[Mark, Float64Array]]:
-        """The lines of HIDDEN at this layer, for each other activation that they name.
+        """The lines of HIDDEN at this layer, for each other activation of a homework's.
 
         A line whose values are right here, or those of a line before it, is left out.
         """
         g, Z, A = self.activation, self.Z[layer], self.A[layer]
-        others = [h for h in MISTAKEN if h.name != g.name]
+        others = [ACTIVATIONS[name] for name in FUNCTIONS if name != g.name]
         seen = [self.slope(layer)]
         for factor in HIDDEN:
             for h in others if "{h}" in factor.text else others[:1]:

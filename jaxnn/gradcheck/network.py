@@ -1,9 +1,8 @@
 """Our own network as a patient: every intermediate and every parameter, against autodiff."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 import jax
@@ -12,9 +11,9 @@ import numpy as np
 from jax import Array
 
 from jaxnn import mlp
-from jaxnn.activations import ACTIVATIONS, Activation, sigmoid
+from jaxnn.activations import Activation, sigmoid
 from jaxnn.gradcheck import witness
-from jaxnn.gradcheck.causes import Notation, diagnose_network
+from jaxnn.gradcheck.causes import Notation, diagnose_leaves, diagnose_network
 from jaxnn.gradcheck.compare import (
     NOISE_FACTOR,
     Float64Array,
@@ -25,11 +24,14 @@ from jaxnn.gradcheck.compare import (
 )
 from jaxnn.gradcheck.derivation import Derivation, derivation
 from jaxnn.gradcheck.explanations import sentence
+from jaxnn.gradcheck.hypotheses import BATCH
 from jaxnn.gradcheck.reference import cast, float64_rules, network_truth, order
 from jaxnn.gradcheck.report import Finding, GradientReport, Witness
+from jaxnn.losses import Loss, softmax_cross_entropy
 
 BackPropagate = Callable[..., Mapping[str, Array]]
 Leaves = Mapping[str, Float64Array]
+Diagnose = Callable[[Leaves, Leaves, Any], list[Finding]]
 
 
 class Derivatives(NamedTuple):
@@ -40,26 +42,43 @@ class Derivatives(NamedTuple):
     truth: Leaves
 
 
+class Extras(NamedTuple):
+    """What a network may have beyond the document's: see `mlp.back_propagate`."""
+
+    masks: mlp.Masks = mlp.NO_MASKS
+    l2: Any = None
+    loss: Loss = softmax_cross_entropy
+
+    def for_backward(self) -> dict[str, Any]:
+        """The arguments of `back_propagate` that are given: anybody's takes the document's four."""
+        l2 = {} if self.l2 is None else {"l2": self.l2}
+        return l2 if self.loss is softmax_cross_entropy else {**l2, "loss": self.loss}
+
+
 # A check runs once: less optimisation makes the program ready a third sooner.
-@partial(
-    jax.jit,
-    static_argnames=("activation", "back_propagate"),
-    compiler_options={"xla_backend_optimization_level": "0"},
-)
+once = partial(jax.jit, compiler_options={"xla_backend_optimization_level": "0"})
+
+
+@partial(once, static_argnames=("activation", "back_propagate", "loss"))
 def _program(
-    params: mlp.Params, X: Array, Y: Array, activation: Activation, back_propagate: BackPropagate
+    arguments: tuple[mlp.Params, Array, Any, mlp.Masks, Any],
+    activation: Activation,
+    back_propagate: BackPropagate,
+    loss: Loss,
 ) -> tuple[dict[str, Array], dict[str, Array], dict[str, Array]]:
     """All three sets of derivatives in one compiled program."""
 
-    def by_hand(params: mlp.Params, X: Array, Y: Array) -> dict[str, Array]:
-        cache = mlp.feed_forward(params, X, activation)
-        return dict(back_propagate(params, cache, Y, activation))
+    def by_hand(params: mlp.Params, X: Array, Y: Any, masks: mlp.Masks, l2: Any) -> Any:
+        cache = mlp.feed_forward(params, X, activation, masks=masks)
+        given = Extras(masks, l2, loss).for_backward()
+        return dict(back_propagate(params, cache, Y, activation, **given))
 
-    wide, inputs, targets = cast((params, X, Y), jnp.float64)
+    params, X, Y, masks, l2 = cast(arguments, jnp.float64)
     # Soft targets sum to 1 in their own dtype only, and A − Y holds where they sum to 1.
-    targets = targets / targets.sum(axis=1, keepdims=True)
-    truth = network_truth(wide, inputs, targets, activation)
-    return by_hand(params, X, Y), by_hand(wide, inputs, targets), truth
+    Y = jax.tree.map(lambda rows: rows / rows.sum(axis=1, keepdims=True), Y)
+    zero_or_l2 = 0.0 if l2 is None else l2
+    truth = network_truth(params, X, Y, activation, l2=zero_or_l2, masks=masks, loss=loss)
+    return by_hand(*arguments), by_hand(params, X, Y, masks, l2), truth
 
 
 def verify_network(
@@ -68,33 +87,70 @@ def verify_network(
     Y: Any,
     activation: Activation = sigmoid,
     back_propagate: BackPropagate = mlp.back_propagate,
+    *,
+    masks: mlp.Masks = mlp.NO_MASKS,
+    l2: Any = None,
+    loss: Loss = softmax_cross_entropy,
 ) -> GradientReport:
     """Hold `back_propagate` against autodiff on a mini-batch X (m, n_x), Y (m, C).
 
     The rows of Y are one-hot or sum to 1. Every dZ_l, dA_l, dW_l and db_l is compared entry by
     entry, in the dtype of the arguments and in float64. In float64 no single wrong entry passes; in
-    the dtype given, nothing that is more than rounding does.
+    the dtype given, nothing that is more than rounding does. `masks`, `l2` and `loss`, whose
+    targets Y then are, as `mlp.gradient` takes them.
     """
-    derivatives = _derivatives(params, X, Y, activation, back_propagate)
-    net = network_at(params, X, Y, activation)
-    dtype = np.result_type(*(value.dtype for value in params.values()))
-    exact = _report(net, derivatives.wide, derivatives.truth, np.dtype(np.float64))
-    in_dtype = _report(net, derivatives.given, derivatives.truth, dtype)
+    extras = Extras(masks, l2, loss)
+    derivatives = derivatives_of(params, X, Y, activation, back_propagate, extras)
+    exact, in_dtype, testimony_on = verdicts(params, X, Y, activation, extras, derivatives)
     report, shown = (in_dtype, derivatives.given) if exact.ok else (exact, derivatives.wide)
-    return replace(report, witness=testimony(net, derivatives.truth, shown))
+    return replace(report, witness=testimony_on(shown))
 
 
-def _derivatives(
-    params: mlp.Params, X: Any, Y: Any, activation: Activation, back_propagate: BackPropagate
+def derivatives_of(
+    params: mlp.Params,
+    X: Any,
+    Y: Any,
+    activation: Activation,
+    back_propagate: BackPropagate,
+    extras: Extras,
 ) -> Derivatives:
+    arguments = params, X, Y, dict(extras.masks), extras.l2
     with float64_rules():
-        found = jax.device_get(_program(params, X, Y, activation, back_propagate))
+        found = jax.device_get(_program(arguments, activation, back_propagate, extras.loss))
     return Derivatives(
         *({name: as_real(d[name]) for name in order(mlp.depth(params)) if name in d} for d in found)
     )
 
 
-def _report(net: Derivation, given: Leaves, truth: Leaves, dtype: Any) -> GradientReport:
+def verdicts(
+    params: mlp.Params,
+    X: Any,
+    Y: Any,
+    activation: Activation,
+    extras: Extras,
+    derivatives: Derivatives,
+) -> tuple[GradientReport, GradientReport, Callable[[Leaves], Witness]]:
+    """The verdict in float64 and in the dtype given, and who testifies on a set of derivatives.
+
+    The document's derivation, with a penalty or without, is followed equation by equation to name
+    a mistake. With masks or another loss, each derivative is looked at by itself.
+    """
+    given, wide, truth = derivatives
+    if extras.masks or extras.loss is not softmax_cross_entropy:
+        W_and_b = {f"d{name}": as_real(value) for name, value in params.items()}
+        diagnose = partial(_diagnose_alone, params=W_and_b, m=len(X))
+        testify = partial(_testimony_of_loss, params, X, Y, activation, extras, truth)
+    else:
+        net = network_at(params, X, Y, activation, l2=float(extras.l2 or 0.0))
+        notation = Notation(activation.name, l2=net.l2 != 0)
+        diagnose = partial(diagnose_network, net, notation=notation)
+        testify = partial(testimony, net, truth)
+    dtype = np.result_type(*(value.dtype for value in params.values()))
+    exact = _report(diagnose, wide, truth, np.dtype(np.float64))
+    return exact, _report(diagnose, given, truth, dtype), testify
+
+
+def _report(diagnose: Diagnose, given: Leaves, truth: Leaves, dtype: Any) -> GradientReport:
     """The verdict on one set of derivatives, by the noise floor of a dtype."""
     floors = floors_of(truth, dtype)
     leaves = compare_leaves(given, truth, floors)
@@ -106,7 +162,7 @@ def _report(net: Derivation, given: Leaves, truth: Leaves, dtype: Any) -> Gradie
         text = sentence("structure", missing[0], detail=detail)
         findings = [Finding("structure", missing[0], text, None, tuple(missing))]
     elif not ok:
-        findings = diagnose_network(net, given, truth, floors, Notation(net.activation.name))
+        findings = diagnose(given, truth, floors)
     return GradientReport(
         ok,
         leaves,
@@ -114,6 +170,38 @@ def _report(net: Derivation, given: Leaves, truth: Leaves, dtype: Any) -> Gradie
         precision=str(dtype),
         title="the network's hand-derived gradient",
     )
+
+
+def _diagnose_alone(
+    given: Leaves, truth: Leaves, floors: Mapping[str, float], *, params: Leaves, m: int
+) -> list[Finding]:
+    """The first wrong equation, and with it those that follow from it."""
+    return diagnose_leaves(given, truth, floors, params, {BATCH: m}, lambda: None)
+
+
+def _testimony_of_loss(
+    params: mlp.Params,
+    X: Any,
+    Y: Any,
+    activation: Activation,
+    extras: Extras,
+    truth: Leaves,
+    given: Leaves,
+) -> Witness:
+    """The second witness where NumPy has no loss: `mlp.loss` itself, in float64."""
+    masks, l2, loss = extras
+    X, Y, masks, l2 = cast((X, Y, dict(masks), l2), np.float64)
+    Y = jax.tree.map(lambda rows: rows / rows.sum(axis=1, keepdims=True), Y)
+
+    @once
+    def loss_at(params: mlp.Params, X: Array, Y: Any, masks: mlp.Masks) -> Array:
+        return mlp.loss(params, X, Y, activation, masks=masks, l2=l2, loss=loss)
+
+    def loss_of(at: Leaves) -> float:
+        with float64_rules():
+            return float(loss_at({name[1:]: value for name, value in at.items()}, X, Y, masks))
+
+    return _examined(loss_of, {f"d{name}": as_real(p) for name, p in params.items()}, truth, given)
 
 
 def network_at(
@@ -135,9 +223,14 @@ def network_at(
 
 def testimony(net: Derivation, truth: Leaves, given: Leaves) -> Witness:
     """The second witness for a network: its loss written once more, in NumPy."""
-    point = net.point()
+    return _examined(lambda at: net.moved(at).loss(), net.point(), truth, given)
+
+
+def _examined(
+    loss: Callable[[Any], float], point: dict[str, Float64Array], truth: Leaves, given: Leaves
+) -> Witness:
     return witness.examine(
-        lambda at: net.moved(at).loss(),
+        loss,
         point,
         {name: truth[name] for name in point},
         {name: given.get(name, np.zeros(0)) for name in point},
@@ -152,34 +245,3 @@ def floors_of(truth: Leaves, dtype: Any) -> dict[str, float]:
     }
     unit = NOISE_FACTOR * epsilon(dtype)
     return {name: unit * scale["ZA" if name[1] in "ZA" else "Wb"] for name in truth}
-
-
-#: (sizes, activation): the document's network, then other depths and activations.
-SHAPES = (
-    ((784, 64, 10), "sigmoid"),
-    ((13, 5), "sigmoid"),
-    ((13, 11, 5), "tanh"),
-    ((13, 11, 5), "relu"),
-    ((13, 11, 7, 5), "relu"),
-    ((13, 11, 7, 3, 5), "tanh"),
-)
-
-
-def verify_shapes(m: int = 64) -> Iterator[GradientReport]:
-    """The verdict on each of SHAPES on random data, in float32 and then in float64."""
-    rng = np.random.default_rng(0)
-    for sizes, name in SHAPES:
-        X = rng.random((m, sizes[0])).astype(np.float32)
-        Y = np.eye(sizes[-1], dtype=np.float32)[rng.integers(0, sizes[-1], m)]
-        params: dict[str, Any] = {}
-        for layer, (n_in, n_out) in enumerate(pairwise(sizes), start=1):
-            W, b = rng.standard_normal((n_out, n_in)) * n_in**-0.5, rng.standard_normal(n_out)
-            params |= {f"W{layer}": W.astype(np.float32), f"b{layer}": b.astype(np.float32)}
-        activation = ACTIVATIONS[name]
-        given, wide, truth = _derivatives(params, X, Y, activation, mlp.back_propagate)
-        net = network_at(params, X, Y, activation)
-        seen = testimony(net, truth, wide)
-        for values, dtype in ((given, np.float32), (wide, np.float64)):
-            title = f"{'-'.join(map(str, sizes))}, {name}, {np.dtype(dtype)}"
-            report = _report(net, values, truth, np.dtype(dtype))
-            yield replace(report, title=title, witness=seen)

@@ -15,8 +15,8 @@ from jax import Array
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
 from jaxnn.activations import Activation
-from jaxnn.losses import cross_entropy
-from jaxnn.mlp import depth, feed_forward
+from jaxnn.losses import Loss, softmax_cross_entropy
+from jaxnn.mlp import NO_MASKS, Masks, depth, feed_forward
 
 #: How many compiled programs are kept.
 PROGRAMS = 64
@@ -172,11 +172,13 @@ def dtypes_used(jaxpr: Any) -> frozenset[Any]:
 def network_truth(
     params: Mapping[str, Array],
     X: Array,
-    Y: Array,
+    Y: Any,
     activation: Activation,
     *,
     mean: bool = True,
     l2: float | Array = 0.0,
+    masks: Masks = NO_MASKS,
+    loss: Loss = softmax_cross_entropy,
 ) -> dict[str, Array]:
     """Every derivative of back-propagation by autodiff, in its order: dZ_L, dW_L, db_L, dA_{L−1} …
 
@@ -185,19 +187,19 @@ def network_truth(
     """
     L = depth(params)
     m = X.shape[0]
-    shapes = jax.eval_shape(lambda: feed_forward(params, X, activation))
-    names = [name for name in shapes if name not in ("A0", f"A{L}")]
+    shapes = jax.eval_shape(lambda: feed_forward(params, X, activation, masks=masks))
+    names = [name for name in shapes if name not in ("A0", f"A{L}", *masks)]
     zeros = {name: jnp.zeros(shapes[name].shape, shapes[name].dtype) for name in names}
 
-    def loss(params: Mapping[str, Array], zeros: Mapping[str, Array]) -> Array:
+    def tapped(params: Mapping[str, Array], zeros: Mapping[str, Array]) -> Array:
         def tap(name: str, value: Array) -> Array:
             return value + zeros[name] if name in zeros else value
 
-        data = cross_entropy(feed_forward(params, X, activation, tap)[f"Z{L}"], Y)
+        data = loss.function(feed_forward(params, X, activation, tap, masks)[f"Z{L}"], Y)
         squares = sum((params[f"W{layer}"] ** 2).sum() for layer in range(1, L + 1))
         return (data if mean else data * m) + l2 / 2 * squares
 
-    of_params, of_zeros = jax.grad(loss, argnums=(0, 1))(params, zeros)
+    of_params, of_zeros = jax.grad(tapped, argnums=(0, 1))(params, zeros)
     per_example = m if mean else 1
     derivatives = {f"d{name}": value for name, value in of_params.items()}
     derivatives |= {f"d{name}": value * per_example for name, value in of_zeros.items()}

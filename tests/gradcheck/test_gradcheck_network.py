@@ -6,9 +6,10 @@ import pytest
 
 import jaxnn
 from jaxnn import mlp
-from jaxnn.activations import ACTIVATIONS
+from jaxnn.activations import ACTIVATIONS, gelu
 from jaxnn.gradcheck import verify_network
 from jaxnn.gradcheck.reference import order
+from jaxnn.losses import Distilled, distillation
 
 from .point import network
 
@@ -65,6 +66,50 @@ def test_global_settings_neither_matter_nor_change(x64, promotion, rank):
         assert jax.config.jax_enable_x64 == x64
         assert jax.config.jax_numpy_dtype_promotion == promotion
         assert jax.config.jax_numpy_rank_promotion == rank
+
+
+def regularised(dtype=np.float32):
+    """A network, masks of 0 or 4/3, λ, and a teacher, as the arguments of `verify_network`."""
+    params, X, Y = network(3, dtype=dtype)
+    rng = np.random.default_rng(5)
+    widths = {"D0": 11, "D1": 7, "D2": 13}
+    masks = {
+        k: dtype(4 / 3) * (rng.random((17, n)) < 0.75).astype(dtype) for k, n in widths.items()
+    }
+    targets = Distilled(Y, soft(Y, dtype))
+    return (params, X, targets), {"masks": masks, "l2": 0.1, "loss": distillation(2.0, 0.5)}
+
+
+REGULARISED_FAULTS = [
+    (lambda d, params: {}, None, None),
+    (lambda d, params: {"dZ3": -d["dZ3"]}, "sign", "dZ3"),
+    (lambda d, params: {"dA2": d["dZ3"] @ params["W3"]}, "unknown", "dA2"),
+    (lambda d, params: {"dW1": d["dW1"] - 0.1 * params["W1"]}, "missing_regularisation", "dW1"),
+    (lambda d, params: {"db2": 17 * d["db2"]}, "missing_mean", "db2"),
+]
+
+
+@pytest.mark.parametrize(("change", "code", "first"), REGULARISED_FAULTS)
+def test_a_regularised_network_is_verified_and_its_faults_are_named(change, code, first):
+    def back_propagate(params, cache, Y, activation, **options):
+        d = mlp.back_propagate(params, cache, Y, activation, **options)
+        return d | change(d, params)
+
+    arguments, options = regularised()
+    report = verify_network(*arguments, gelu, back_propagate, **options)
+    assert (report.ok, report.cause, report.first_wrong) == (code is None, code, first)
+    assert [leaf.path for leaf in report.leaves] == order(3)
+    assert report.witness.status == "confirms"
+    assert report.witness.slope == pytest.approx(2, abs=0.1)
+
+
+def test_a_penalty_alone_is_followed_equation_by_equation():
+    arguments = network(dtype=np.float32)
+    assert verify_network(*arguments, l2=0.1).ok
+    forgotten = planted(lambda d: {})
+    report = verify_network(*arguments, back_propagate=lambda *a, l2: forgotten(*a), l2=0.1)
+    assert (report.cause, report.first_wrong) == ("missing_regularisation", "dW2")
+    assert "l2 * W2" in report.explanation
 
 
 def soft(Y, dtype):
