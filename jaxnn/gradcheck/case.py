@@ -6,6 +6,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from copy import copy
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -32,6 +33,9 @@ Function = Callable[..., Any]
 INTERMEDIATE = re.compile(r"d[ZA]\d+")
 
 
+#: How many ε a handful of constants, each rounded once, may move a product by.
+CONSTANTS = 4.0
+
 #: What NumPy may compute in on the way without showing it.
 UNSEEN = (np.dtype(np.float32), np.dtype(np.float16))
 
@@ -46,8 +50,10 @@ class Tree(NamedTuple):
     @classmethod
     def of(cls, params: Any) -> "Tree":
         named, structure = jax.tree_util.tree_flatten_with_path(params)
-        paths, values = (_name(path) for path, _ in named), (value for _, value in named)
-        return cls(structure, tuple(paths), tuple(values))
+        paths = [_name(path) for path, _ in named]
+        if len(set(paths)) < len(paths):  # {"a.b": …, "a": {"b": …}}
+            paths = [jax.tree_util.keystr(path) for path, _ in named]
+        return cls(structure, tuple(paths), tuple(value for _, value in named))
 
     def real(self) -> dict[str, Any]:
         """The leaves that a derivative can be taken by."""
@@ -87,7 +93,7 @@ class Case:
         self.loss, self.gradient, self.args = loss, gradient, args
         self.params = params
         self.tree = Tree.of(params)
-        if not self.tree.real():
+        if not any(np.size(value) for value in self.tree.real().values()):
             raise JaxnnError("expected parameters with at least one floating array, found none")
         self.notes: list[str] = []
         self.dtype = max((v.dtype for v in self.tree.real().values()), key=epsilon)
@@ -98,7 +104,13 @@ class Case:
             self._value_and_gradient = reference.prepare(
                 jax.value_and_grad(self._loss_at), self.point
             )
-            value, self.raw_truth = self._value_and_gradient(self.point)
+            try:
+                value, self.raw_truth = self._value_and_gradient(self.point)
+            except jax.errors.TracerArrayConversionError as error:
+                raise JaxnnError(
+                    "expected a loss written with jax.numpy, found one that makes NumPy arrays of "
+                    "its arguments: jax.grad cannot differentiate it"
+                ) from error
         self.truth = {path: as_real(v) for path, v in self.raw_truth.items()}
         self._require_finite(float(value))
         self.kappa = amplification(self.truth, {}, 1.0)
@@ -111,6 +123,11 @@ class Case:
             raise JaxnnError(
                 f"expected a loss that is one number, found shape {jnp.shape(value)}: "
                 "sum it or take its mean"
+            )
+        if not jnp.issubdtype(jnp.result_type(value), jnp.floating):
+            raise JaxnnError(
+                f"expected a loss that is a real number, found {jnp.result_type(value)}: only "
+                "that has a derivative"
             )
         return value
 
@@ -140,10 +157,10 @@ class Case:
         """What numbers rounded to float32 once, before anything was computed, do to each entry."""
         return {path: floor / 8 for path, floor in self.entry_floors(np.float32).items()}
 
-    def own_floors(self) -> Leaves:
-        """NOISE_FACTOR · ε of float32 relative to each entry itself."""
-        eps = epsilon(np.float32)
-        return {path: NOISE_FACTOR * eps * np.abs(true) for path, true in self.truth.items()}
+    def own_floors(self, dtype: Any) -> Leaves:
+        """What rounded constants do to each entry, relative to itself: CONSTANTS · ε."""
+        unit = CONSTANTS * epsilon(dtype)
+        return {path: unit * np.abs(true) for path, true in self.truth.items()}
 
     def entry_floors(self, dtype: Any) -> Leaves:
         """The noise floor of each entry by itself."""
@@ -218,7 +235,9 @@ class Case:
         if isinstance(result, dict) and isinstance(self.params, dict):
             names = [k for k in result if isinstance(k, str) and INTERMEDIATE.fullmatch(k)]
             extra = {name: result[name] for name in names if name not in self.params}
-            result = {key: value for key, value in result.items() if key not in extra}
+            result = copy(result)  # An OrderedDict stays one.
+            for name in extra:
+                del result[name]
         tree = Tree.of(result)
         found = dict(zip(tree.paths, tree.values, strict=True))
         allowed = (self.tree.structure, self.tree.without_integers())

@@ -81,7 +81,8 @@ def entry_floor(
 
     `noise` is what autodiff gets wrong in the dtype with spacing `short_eps`. One sample of it says
     little about one entry, so its mean square is taken over the entry's row and over its column:
-    dW_ij is a sum of products dZ_i A_j, whose rounding has that separable form.
+    dW_ij is a sum of products dZ_i A_j, whose rounding has that separable form. No floor is below
+    float64's own for this leaf: where a unit is dead, everything in its row is 0.
     """
     square = np.where(np.isfinite(noise), noise, 0.0) ** 2
     mean = float(square.mean()) if square.size else 0.0
@@ -91,7 +92,7 @@ def entry_floor(
             others = tuple(a for a in range(true.ndim) if a != axis)
             spread = spread * (square.mean(axis=others, keepdims=True) / mean)
     floor: Float64Array = NOISE_FACTOR * eps * (np.sqrt(spread) / short_eps + np.abs(true))
-    return floor
+    return np.maximum(floor, NOISE_FACTOR * epsilon(np.float64) * largest(true))
 
 
 def compare_leaf(
@@ -122,7 +123,7 @@ def compare_leaf(
     index = np.unravel_index(int(multiples.argmax()), true.shape) if true.size else None
     ratio, cosine = _direction(given, true)
     shown = kinked & (np.abs(given - true) > floor)
-    at = np.unravel_index(int(np.argmax(shown if shown.any() else kinked)), true.shape)
+    at = tuple(np.argwhere(shown if shown.any() else kinked)[:1].ravel())
     return LeafReport(
         path=path,
         shape=true.shape,
