@@ -7,8 +7,15 @@ import numpy as np
 
 from jaxnn.gradcheck import witness
 from jaxnn.gradcheck.case import Answer, Case, Leaves
-from jaxnn.gradcheck.causes import Notation, diagnose_leaves, diagnose_network, origin
-from jaxnn.gradcheck.compare import LeafReport, as_real, compare_leaves, epsilon, incomparable
+from jaxnn.gradcheck.causes import Notation, diagnose_leaves, diagnose_network, named, origin
+from jaxnn.gradcheck.compare import (
+    LeafReport,
+    as_real,
+    compare_leaves,
+    epsilon,
+    incomparable,
+    widespread,
+)
 from jaxnn.gradcheck.derivation import Derivation
 from jaxnn.gradcheck.explanations import sentence
 from jaxnn.gradcheck.networks import Layout, find_network
@@ -142,7 +149,8 @@ def _in_short_dtype(
     """
     rounded = case.data_floors()
     leaves = compare_leaves(values, case.truth, rounded, intervals)
-    if _right(leaves) and _widespread(case, values):
+    exact = compare_leaves(values, case.truth, case.floors(np.float64))
+    if _right(leaves) and widespread(exact):
         return Verdict(leaves, np.dtype(np.float32), rounded)
     for precision in sorted(used - {np.dtype(np.float64)}, key=epsilon):
         floors = case.entry_floors(precision)
@@ -150,15 +158,6 @@ def _in_short_dtype(
         if refused or (_right(leaves) and case.errors_are_rounding(case.own_floors(precision))):
             return Verdict(leaves, precision, floors)
     return None
-
-
-def _widespread(case: Case, values: Mapping[str, Any]) -> bool:
-    """Are the errors everywhere in the leaves that have them, as those of rounded data are?"""
-    floors = case.floors(np.float64)
-    return all(
-        leaf.ok or leaf.wrong > np.prod(leaf.shape) / 4
-        for leaf in compare_leaves(values, case.truth, floors)
-    )
 
 
 def _by_differences(
@@ -278,19 +277,15 @@ def _named(
     the narrowest on: a wide one takes a factor of 1.02 for rounding.
     """
     findings = _diagnose(case, given, answer, intervals, floors)
-    if not _unnamed(findings):
+    if named(findings):
         return findings
     for short in sorted(used - {np.dtype(np.float64)}, key=epsilon):
         for share in (0.25, 1.0):
             coarse = {path: share * floor for path, floor in case.entry_floors(short).items()}
             again = _diagnose(case, given, answer, intervals, coarse)
-            if again and not _unnamed(again):
+            if named(again):
                 return again
     return findings
-
-
-def _unnamed(findings: list[Finding]) -> bool:
-    return any(finding.code == "unknown" for finding in findings)
 
 
 def _diagnose(

@@ -10,7 +10,8 @@ derivative by it is itself 1e-12 of the largest. A gradient that can only be had
 held to the floor of each entry's own row and column (`entry_floor`).
 """
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -163,6 +164,11 @@ def compare_leaves(
             interval = intervals.get(path) if intervals else None
             reports.append(compare_leaf(path, value, true, floors[path], interval))
     return tuple(reports)
+
+
+def widespread(leaves: Iterable[LeafReport]) -> bool:
+    """Are the errors everywhere in the leaves that have them, as those of rounding are?"""
+    return all(leaf.ok or 4 * leaf.wrong > math.prod(leaf.shape) for leaf in leaves)
 
 
 def incomparable(path: str, true: Float64Array, problem: str) -> LeafReport:

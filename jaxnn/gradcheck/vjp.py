@@ -347,7 +347,9 @@ class Pullback:
             if not np.isfinite(value).all():
                 detail = f"in {outputs.dtype}"
                 return [Finding("non_finite", path, sentence("non_finite", path, detail=detail))]
-            if np.any(np.abs(value - true) > floor + 2 * width + table.floor[path].max(initial=0.0)):
+            if np.any(
+                np.abs(value - true) > floor + 2 * width + table.floor[path].max(initial=0.0)
+            ):
                 detail = f"in {outputs.dtype}; in float64 it is right"
                 return [Finding("unknown", path, sentence("unknown", path, detail=detail))]
         return []
