@@ -896,6 +896,13 @@ def test_log_softmax_is_the_distance_up_to_half_the_largest_float() -> None:
     assert float(log_softmax(jnp.array([[0.0, -far]], jnp.float32))[0, 1]) == -far
 
 
+def test_the_mean_is_finite_where_the_sum_is_not() -> None:
+    """Each example's loss is divided by m before they are added."""
+    far = 0.49 * HUGE["float32"]
+    Z, Y = jnp.tile(jnp.float32([[0, -far]]), (3, 1)), jnp.tile(jnp.float32([[0, 1]]), (3, 1))
+    assert float(cross_entropy(Z, Y)) == pytest.approx(far, rel=1e-6)
+
+
 def test_loss_is_finite_for_soft_targets_that_are_rounded_up():
     """0.4 and 0.6 + ε times the largest distance between two logits is beyond the largest float."""
     largest = jnp.finfo(jnp.float32).max
