@@ -26,6 +26,7 @@ from jaxnn.gradcheck.compare import (
 )
 from jaxnn.gradcheck.hypotheses import BATCH, near
 from jaxnn.gradcheck.reference import cast, float64_rules, floating
+from jaxnn.gradcheck.tree import Tree, misfit
 
 Leaves = dict[str, Float64Array]
 Function = Callable[..., Any]
@@ -38,37 +39,6 @@ CONSTANTS = 4.0
 
 #: What NumPy may compute in on the way without showing it.
 UNSEEN = (np.dtype(np.float32), np.dtype(np.float16))
-
-
-class Tree(NamedTuple):
-    """A parameter tree taken apart: the path of each leaf, and which leaves are real numbers."""
-
-    structure: Any
-    paths: tuple[str, ...]
-    values: tuple[Any, ...]
-
-    @classmethod
-    def of(cls, params: Any) -> "Tree":
-        named, structure = jax.tree_util.tree_flatten_with_path(params)
-        paths = [_name(path) for path, _ in named]
-        if len(set(paths)) < len(paths):  # {"a.b": …, "a": {"b": …}}
-            paths = [jax.tree_util.keystr(path) for path, _ in named]
-        return cls(structure, tuple(paths), tuple(value for _, value in named))
-
-    def real(self) -> dict[str, Any]:
-        """The leaves that a derivative can be taken by."""
-        return {p: v for p, v in zip(self.paths, self.values, strict=True) if floating(v)}
-
-    def with_values(self, values: Mapping[str, Any]) -> Any:
-        """The tree with some leaves replaced."""
-        mixed = [values.get(p, v) for p, v in zip(self.paths, self.values, strict=True)]
-        return jax.tree.unflatten(self.structure, mixed)
-
-    def without_integers(self) -> Any:
-        """The structure of a gradient that has None where there is nothing to differentiate by."""
-        return jax.tree.structure(
-            jax.tree.unflatten(self.structure, [v if floating(v) else None for v in self.values])
-        )
 
 
 class Answer(NamedTuple):
@@ -241,7 +211,7 @@ class Case:
         tree = Tree.of(result)
         found = dict(zip(tree.paths, tree.values, strict=True))
         allowed = (self.tree.structure, self.tree.without_integers())
-        problem = "" if tree.structure in allowed else _structure(self.tree, tree)
+        problem = "" if tree.structure in allowed else misfit(self.tree, tree)
         leaves = {p: _array(found[p]) for p in self.truth if p in found}
         return Answer(leaves, extra, problem)
 
@@ -328,30 +298,6 @@ class Case:
 
 def _one_line(error: Exception) -> str:
     return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}"
-
-
-def _name(path: tuple[Any, ...]) -> str:
-    """A leaf's path as Python would write it: W1, layer.kernel, a[0]."""
-    parts = []
-    for key in path:
-        if isinstance(key, jax.tree_util.SequenceKey):
-            parts.append(f"[{key.idx}]")
-        else:
-            name = key.name if isinstance(key, jax.tree_util.GetAttrKey) else key.key
-            parts.append(f".{name}")
-    return "".join(parts).lstrip(".") or "params"
-
-
-def _structure(expected: Tree, found: Tree) -> str:
-    """What is missing and what is too much, or of which type it is."""
-    missing = [path for path in expected.paths if path not in found.paths]
-    extra = [path for path in found.paths if path not in expected.paths]
-    told = [
-        f"{', '.join(paths)} {what}"
-        for paths, what in ((missing, "is missing"), (extra, "is too much"))
-        if paths
-    ]
-    return "; ".join(told) or f"expected {expected.structure}, found {found.structure}"
 
 
 def _as_array(value: Any) -> Any:

@@ -13,7 +13,6 @@ import numpy as np
 
 from jaxnn.errors import JaxnnError
 from jaxnn.gradcheck import witness
-from jaxnn.gradcheck.case import Tree
 from jaxnn.gradcheck.causes import diagnose_leaves
 from jaxnn.gradcheck.compare import (
     NOISE_FACTOR,
@@ -28,6 +27,7 @@ from jaxnn.gradcheck.explanations import sentence
 from jaxnn.gradcheck.hypotheses import BATCH
 from jaxnn.gradcheck.reference import cast, float64_rules, floating
 from jaxnn.gradcheck.report import Finding, GradientReport
+from jaxnn.gradcheck.tree import Tree
 
 Leaves = dict[str, Float64Array]
 
