@@ -901,6 +901,19 @@ def test_precision_and_recall_change_places_with_the_arguments() -> None:
         assert swapped[row]["f1-score"] == pytest.approx(report[row]["f1-score"])
 
 
+def test_log_softmax_is_the_distance_up_to_half_the_largest_float() -> None:
+    """Only beyond it is a distance cut off, so that the loss of soft targets stays finite."""
+    far = np.float32(0.49) * np.finfo(np.float32).max
+    assert float(log_softmax(jnp.array([[0.0, -far]], jnp.float32))[0, 1]) == -far
+
+
+def test_the_mean_is_finite_where_the_sum_is_not() -> None:
+    """Each example's loss is divided by m before they are added."""
+    far = 0.49 * HUGE["float32"]
+    Z, Y = jnp.tile(jnp.float32([[0, -far]]), (3, 1)), jnp.tile(jnp.float32([[0, 1]]), (3, 1))
+    assert float(cross_entropy(Z, Y)) == pytest.approx(far, rel=1e-6)
+
+
 def test_loss_is_finite_for_soft_targets_that_are_rounded_up():
     """0.4 and 0.6 + ε times the largest distance between two logits is beyond the largest float."""
     largest = jnp.finfo(jnp.float32).max

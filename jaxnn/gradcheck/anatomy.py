@@ -8,13 +8,15 @@ import jax
 import numpy as np
 
 from jaxnn.activations import ACTIVATIONS
-from jaxnn.gradcheck.causes import Notation, diagnose_network, origin
+from jaxnn.gradcheck.causes import Notation, diagnose_network, named, origin
 from jaxnn.gradcheck.compare import (
     Float64Array,
+    LeafReport,
     as_real,
     compare_leaves,
     epsilon,
     incomparable,
+    widespread,
 )
 from jaxnn.gradcheck.derivation import Derivation
 from jaxnn.gradcheck.explanations import sentence
@@ -65,10 +67,7 @@ class Truth:
         given = runs["right"] if ahead and runs["right"] else runs["first"]
         missing = [f"d{kind}{i}" for i in self.net.W for kind in "Wb" if f"d{kind}{i}" not in given]
         truth = {n: _columns(n, t) for n, t in self.derivatives.items() if n in given}
-        floors = floors_of(self.derivatives, np.float64)
-        leaves = list(
-            compare_leaves(_conventional(given, truth, floors, self.net.k), truth, floors)
-        )
+        leaves, precision = self._compared(given, truth)
         leaves += [incomparable(n, _columns(n, self.derivatives[n]), "missing") for n in missing]
         findings = list(ahead)
         changed = [
@@ -84,7 +83,7 @@ class Truth:
             told = sentence("nondeterministic", first, detail=f"seen in {', '.join(changed)}")
             findings.append(Finding("nondeterministic", first, told, None, tuple(changed)))
         elif not all(leaf.ok for leaf in leaves):
-            findings += self._diagnose(given, truth, floors)
+            findings += self._diagnose(given, truth)
         rows = {name: _rows(name, given[name], true) for name, true in truth.items()}
         return GradientReport(
             not findings,
@@ -92,8 +91,25 @@ class Truth:
             tuple(findings),
             testimony(self.net, self.derivatives, rows),
             tuple(notes),
-            title=name,
+            str(np.dtype(precision)),
+            name,
         )
+
+    def _compared(
+        self, given: Arrays, truth: Mapping[str, Float64Array]
+    ) -> tuple[list[LeafReport], Any]:
+        """Held to float64; or to a shorter dtype that was returned, or to float32 where what is
+        wrong in float64 is wrong everywhere in its leaf, as rounding on the way makes it."""
+        returned = [value.dtype for value in given.values() if value.dtype.kind == "f"]
+        exact: list[LeafReport] = []
+        for precision in sorted({np.dtype("f8"), np.dtype("f4"), *returned}, key=epsilon):
+            floors = floors_of(self.derivatives, precision)
+            values = _conventional(given, truth, floors, self.net.k)
+            leaves = list(compare_leaves(values, truth, floors))
+            exact = exact or leaves
+            if all(leaf.ok for leaf in leaves) and (widespread(exact) or precision in returned):
+                return leaves, precision
+        return exact, np.float64
 
     def _forward(self, cache: Arrays) -> tuple[Finding, ...]:
         """The first of Z1, A1, Z2, A2 that a homework's own feed_forward gets wrong."""
@@ -129,15 +145,18 @@ class Truth:
         )
         return next(found, "its values differ from the document's equation")
 
-    def _diagnose(
-        self, given: Arrays, truth: Mapping[str, Float64Array], floors: Mapping[str, Any]
-    ) -> list[Finding]:
-        """The cause, in rows; then shapes as the file has them."""
+    def _diagnose(self, given: Arrays, truth: Mapping[str, Float64Array]) -> list[Finding]:
+        """The cause, in rows; then shapes as the file has them. What has no name in float64 may
+        have one that rounding in float32 hides."""
         rows = {name: _rows(name, given[name], true) for name, true in truth.items()}
         notation = Notation(
             self.net.activation.name, columns=True, mean=self.net.k != 1, l2=self.net.l2 != 0
         )
-        findings = diagnose_network(self.net, rows, self.derivatives, floors, notation)
+        exact, short = (floors_of(self.derivatives, dtype) for dtype in (np.float64, np.float32))
+        findings = diagnose_network(self.net, rows, self.derivatives, exact, notation)
+        if not named(findings):
+            again = diagnose_network(self.net, rows, self.derivatives, short, notation)
+            findings = again if named(again) else findings
         return [self._shaped(finding, given, truth) for finding in findings]
 
     def _shaped(self, finding: Finding, given: Arrays, truth: Arrays) -> Finding:

@@ -6,6 +6,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from copy import copy
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -25,6 +26,7 @@ from jaxnn.gradcheck.compare import (
 )
 from jaxnn.gradcheck.hypotheses import BATCH, near
 from jaxnn.gradcheck.reference import cast, float64_rules, floating
+from jaxnn.gradcheck.tree import Tree, misfit
 
 Leaves = dict[str, Float64Array]
 Function = Callable[..., Any]
@@ -32,37 +34,11 @@ Function = Callable[..., Any]
 INTERMEDIATE = re.compile(r"d[ZA]\d+")
 
 
+#: How many ε a handful of constants, each rounded once, may move a product by.
+CONSTANTS = 4.0
+
 #: What NumPy may compute in on the way without showing it.
 UNSEEN = (np.dtype(np.float32), np.dtype(np.float16))
-
-
-class Tree(NamedTuple):
-    """A parameter tree taken apart: the path of each leaf, and which leaves are real numbers."""
-
-    structure: Any
-    paths: tuple[str, ...]
-    values: tuple[Any, ...]
-
-    @classmethod
-    def of(cls, params: Any) -> "Tree":
-        named, structure = jax.tree_util.tree_flatten_with_path(params)
-        paths, values = (_name(path) for path, _ in named), (value for _, value in named)
-        return cls(structure, tuple(paths), tuple(values))
-
-    def real(self) -> dict[str, Any]:
-        """The leaves that a derivative can be taken by."""
-        return {p: v for p, v in zip(self.paths, self.values, strict=True) if floating(v)}
-
-    def with_values(self, values: Mapping[str, Any]) -> Any:
-        """The tree with some leaves replaced."""
-        mixed = [values.get(p, v) for p, v in zip(self.paths, self.values, strict=True)]
-        return jax.tree.unflatten(self.structure, mixed)
-
-    def without_integers(self) -> Any:
-        """The structure of a gradient that has None where there is nothing to differentiate by."""
-        return jax.tree.structure(
-            jax.tree.unflatten(self.structure, [v if floating(v) else None for v in self.values])
-        )
 
 
 class Answer(NamedTuple):
@@ -87,7 +63,7 @@ class Case:
         self.loss, self.gradient, self.args = loss, gradient, args
         self.params = params
         self.tree = Tree.of(params)
-        if not self.tree.real():
+        if not any(np.size(value) for value in self.tree.real().values()):
             raise JaxnnError("expected parameters with at least one floating array, found none")
         self.notes: list[str] = []
         self.dtype = max((v.dtype for v in self.tree.real().values()), key=epsilon)
@@ -98,7 +74,13 @@ class Case:
             self._value_and_gradient = reference.prepare(
                 jax.value_and_grad(self._loss_at), self.point
             )
-            value, self.raw_truth = self._value_and_gradient(self.point)
+            try:
+                value, self.raw_truth = self._value_and_gradient(self.point)
+            except jax.errors.TracerArrayConversionError as error:
+                raise JaxnnError(
+                    "expected a loss written with jax.numpy, found one that makes NumPy arrays of "
+                    "its arguments: jax.grad cannot differentiate it"
+                ) from error
         self.truth = {path: as_real(v) for path, v in self.raw_truth.items()}
         self._require_finite(float(value))
         self.kappa = amplification(self.truth, {}, 1.0)
@@ -111,6 +93,11 @@ class Case:
             raise JaxnnError(
                 f"expected a loss that is one number, found shape {jnp.shape(value)}: "
                 "sum it or take its mean"
+            )
+        if not jnp.issubdtype(jnp.result_type(value), jnp.floating):
+            raise JaxnnError(
+                f"expected a loss that is a real number, found {jnp.result_type(value)}: only "
+                "that has a derivative"
             )
         return value
 
@@ -140,10 +127,10 @@ class Case:
         """What numbers rounded to float32 once, before anything was computed, do to each entry."""
         return {path: floor / 8 for path, floor in self.entry_floors(np.float32).items()}
 
-    def own_floors(self) -> Leaves:
-        """NOISE_FACTOR · ε of float32 relative to each entry itself."""
-        eps = epsilon(np.float32)
-        return {path: NOISE_FACTOR * eps * np.abs(true) for path, true in self.truth.items()}
+    def own_floors(self, dtype: Any) -> Leaves:
+        """What rounded constants do to each entry, relative to itself: CONSTANTS · ε."""
+        unit = CONSTANTS * epsilon(dtype)
+        return {path: unit * np.abs(true) for path, true in self.truth.items()}
 
     def entry_floors(self, dtype: Any) -> Leaves:
         """The noise floor of each entry by itself."""
@@ -218,11 +205,13 @@ class Case:
         if isinstance(result, dict) and isinstance(self.params, dict):
             names = [k for k in result if isinstance(k, str) and INTERMEDIATE.fullmatch(k)]
             extra = {name: result[name] for name in names if name not in self.params}
-            result = {key: value for key, value in result.items() if key not in extra}
+            result = copy(result)  # An OrderedDict stays one.
+            for name in extra:
+                del result[name]
         tree = Tree.of(result)
         found = dict(zip(tree.paths, tree.values, strict=True))
         allowed = (self.tree.structure, self.tree.without_integers())
-        problem = "" if tree.structure in allowed else _structure(self.tree, tree)
+        problem = "" if tree.structure in allowed else misfit(self.tree, tree)
         leaves = {p: _array(found[p]) for p in self.truth if p in found}
         return Answer(leaves, extra, problem)
 
@@ -309,30 +298,6 @@ class Case:
 
 def _one_line(error: Exception) -> str:
     return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}"
-
-
-def _name(path: tuple[Any, ...]) -> str:
-    """A leaf's path as Python would write it: W1, layer.kernel, a[0]."""
-    parts = []
-    for key in path:
-        if isinstance(key, jax.tree_util.SequenceKey):
-            parts.append(f"[{key.idx}]")
-        else:
-            name = key.name if isinstance(key, jax.tree_util.GetAttrKey) else key.key
-            parts.append(f".{name}")
-    return "".join(parts).lstrip(".") or "params"
-
-
-def _structure(expected: Tree, found: Tree) -> str:
-    """What is missing and what is too much, or of which type it is."""
-    missing = [path for path in expected.paths if path not in found.paths]
-    extra = [path for path in found.paths if path not in expected.paths]
-    told = [
-        f"{', '.join(paths)} {what}"
-        for paths, what in ((missing, "is missing"), (extra, "is too much"))
-        if paths
-    ]
-    return "; ".join(told) or f"expected {expected.structure}, found {found.structure}"
 
 
 def _as_array(value: Any) -> Any:

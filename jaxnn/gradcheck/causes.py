@@ -1,6 +1,6 @@
 """From wrong numbers to findings: which equation, which mistake, and what to write instead."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -123,10 +123,20 @@ def _told(
     elif also and mark.code not in ("swapped_leaves",):
         detail = "; ".join(filter(None, [detail, f"also seen in {', '.join(also)}"]))
     layer = int(equation[2:])
-    if equation[1] == "Z" and layer < net.L and mark.code in LINEAR and equation not in given:
+    if (
+        equation[1] == "Z"
+        and layer < net.L
+        and mark.code in LINEAR
+        and not {equation, f"dA{layer}"} & set(given)
+    ):
         detail = "; ".join(filter(None, [detail, f"or dA{layer}: return both to tell which"]))
     text = sentence(mark.code, equation, mark.name, detail, notation.right(equation, net.L))
     return Finding(mark.code, equation, text, mark.factor, tuple(places))
+
+
+def named(findings: Sequence[Finding]) -> bool:
+    """Has everything that was found a name?"""
+    return bool(findings) and all(finding.code != "unknown" for finding in findings)
 
 
 # -- Any loss --------------------------------------------------------------------------------------

@@ -1,30 +1,18 @@
 """`check_gradients`: the examination of a hand-written gradient of any loss."""
 
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from jaxnn.gradcheck import witness
-from jaxnn.gradcheck.case import Answer, Case, Leaves
-from jaxnn.gradcheck.causes import Notation, diagnose_leaves, diagnose_network, origin
+from jaxnn.gradcheck.case import Answer, Case
 from jaxnn.gradcheck.compare import LeafReport, as_real, compare_leaves, epsilon, incomparable
-from jaxnn.gradcheck.derivation import Derivation
+from jaxnn.gradcheck.diagnosis import blame, name_causes
 from jaxnn.gradcheck.explanations import sentence
-from jaxnn.gradcheck.networks import Layout, find_network
 from jaxnn.gradcheck.reference import float64_rules, floating
 from jaxnn.gradcheck.report import Finding, GradientReport
-
-Floors = Mapping[str, Any]
-Intervals = Mapping[str, tuple[Any, Any]]
-
-
-class Verdict(NamedTuple):
-    """The leaves' reports, and what they were held to."""
-
-    leaves: tuple[LeafReport, ...]
-    precision: Any
-    floors: Floors
+from jaxnn.gradcheck.verdict import Intervals, by_differences, judge, right
 
 
 def check_gradients(
@@ -60,136 +48,33 @@ def check_gradients(
 def _examined(case: Case, answer: Answer) -> GradientReport:
     """The verdict on the numbers, the loss as a second witness, and the cause."""
     wide, used = case.run_wide()
-    verdict = _judge(case, answer, wide, used, None)
-    if wide and not _right(verdict.leaves) and _right(_judge(case, wide, wide, used, None).leaves):
+    verdict = judge(case, answer, wide, used, None)
+    if wide and not right(verdict.leaves) and right(judge(case, wide, wide, used, None).leaves):
         wide = None  # Only in the caller's dtype is it wrong.
     given = {path: as_real(value) for path, value in (wide or answer).leaves.items()}
     intervals: Intervals = {}
     with float64_rules():
         testimony = witness.examine(case.value, case.point, case.truth, given)
-        if not _right(verdict.leaves) or testimony.status != "confirms":
+        if not right(verdict.leaves) or testimony.status != "confirms":
             intervals = witness.kinks(case.true_gradient, case.point, case.truth)
     if any(np.any(low < high) for low, high in intervals.values()):
-        verdict = _judge(case, answer, wide, used, intervals)
+        verdict = judge(case, answer, wide, used, intervals)
     leaves, precision, floors = verdict
-    if not _right(leaves) and testimony.status == "disputes":
-        leaves = _by_differences(case, leaves, given)
+    if not right(leaves) and testimony.status == "disputes":
+        leaves = by_differences(case, leaves, given)
     findings = []
-    if not _right(leaves):
-        findings = _diagnose(case, given, wide or answer, intervals, floors)
-        if any(finding.code == "unknown" for finding in findings):
-            # Rounding in a dtype that the gradient does not show may have hidden a known mistake.
-            for short in sorted(used - {np.dtype(np.float64)}, key=epsilon):
-                coarse = case.entry_floors(short)
-                again = _diagnose(case, given, wide or answer, intervals, coarse)
-                if again and all(finding.code != "unknown" for finding in again):
-                    findings = again
-                    break
+    if not right(leaves):
+        findings = name_causes(case, given, wide or answer, intervals, floors, used)
     if testimony.status == "disputes":
         case.notes.append(_dispute(testimony))
     return GradientReport(
-        ok=_right(leaves),
+        ok=right(leaves),
         leaves=leaves,
         findings=tuple(findings),
         witness=testimony,
         notes=(*case.notes, *_kink_notes(leaves)),
         precision=str(precision),
     )
-
-
-# -- The verdict -----------------------------------------------------------------------------------
-
-
-def _judge(
-    case: Case, answer: Answer, wide: Answer | None, used: set[Any], intervals: Intervals | None
-) -> Verdict:
-    """The leaves' reports, and the dtype and the noise floors that they are held to.
-
-    The formula is judged in float64. Only a gradient that goes through a short dtype even then is
-    held to that dtype's floor, and what is above the floor of a rounded constant must then change
-    from point to point as rounding does. What was returned in the caller's dtype must be right too.
-    """
-    values = (wide or answer).leaves
-    exact = _held(case, values, np.dtype(np.float64), intervals)
-    precision = exact.precision
-    if not _right(exact.leaves):
-        short = _in_short_dtype(case, values, used, wide is None, intervals)
-        if short is None or not _right(short.leaves):
-            return short or exact
-        precision = short.precision
-    dtypes = [precision, case.dtype, *(value.dtype for value in answer.leaves.values())]
-    return _held(case, answer.leaves, max(dtypes, key=epsilon), intervals)
-
-
-def _held(
-    case: Case, values: Mapping[str, Any], precision: Any, intervals: Intervals | None
-) -> Verdict:
-    """Held to the floors of a dtype: by the magnitudes first, then by the rounding of autodiff."""
-    floors = case.floors(precision)
-    leaves = compare_leaves(values, case.truth, floors, intervals)
-    if not _right(leaves):
-        case.measure_noise()
-        floors = case.floors(precision)
-        leaves = compare_leaves(values, case.truth, floors, intervals)
-    return Verdict(leaves, precision, floors)
-
-
-def _in_short_dtype(
-    case: Case,
-    values: Mapping[str, Any],
-    used: set[Any],
-    refused: bool,
-    intervals: Intervals | None,
-) -> Verdict | None:
-    """Held to the floors of a dtype shorter than float64 that the gradient uses, if it is right.
-
-    Data or a constant rounded to float32 move every entry by a little: rows of targets that sum to
-    1 in float32 only, np.float32(0.1). Rounding on the way changes from point to point.
-
-    Where float64 was refused there is no other verdict than this, right or wrong.
-    """
-    rounded = case.data_floors()
-    leaves = compare_leaves(values, case.truth, rounded, intervals)
-    if _right(leaves) and _widespread(case, values):
-        return Verdict(leaves, np.dtype(np.float32), rounded)
-    own = case.own_floors()
-    for precision in sorted(used - {np.dtype(np.float64)}, key=epsilon):
-        floors = case.entry_floors(precision)
-        leaves = compare_leaves(values, case.truth, floors, intervals)
-        if refused or (_right(leaves) and case.errors_are_rounding(own)):
-            return Verdict(leaves, precision, floors)
-    return None
-
-
-def _widespread(case: Case, values: Mapping[str, Any]) -> bool:
-    """Are the errors everywhere in the leaves that have them, as those of rounded data are?"""
-    floors = case.floors(np.float64)
-    return all(
-        leaf.ok or leaf.wrong > np.prod(leaf.shape) / 4
-        for leaf in compare_leaves(values, case.truth, floors)
-    )
-
-
-def _by_differences(
-    case: Case, leaves: tuple[LeafReport, ...], given: Leaves
-) -> tuple[LeafReport, ...]:
-    """Where autodiff contradicts the loss, hold the disputed entries to differences of the loss."""
-    truth, floors = dict(case.truth), dict[str, Any](case.floors(np.float64))
-    for leaf in leaves:
-        path, true = leaf.path, case.truth[leaf.path]
-        if leaf.ok or given[path].shape != true.shape or true.shape != case.point[path].shape:
-            continue
-        with float64_rules():
-            partials, error = witness.partials(
-                case.value, case.point, path, np.abs(given[path] - true) > floors[path]
-            )
-        truth[path] = np.where(np.isnan(partials), true, partials)
-        floors[path] = np.where(np.isnan(partials), floors[path], error)
-    return compare_leaves(given, truth, floors)
-
-
-def _right(leaves: tuple[LeafReport, ...]) -> bool:
-    return all(leaf.ok for leaf in leaves)
 
 
 # -- What cannot be compared -----------------------------------------------------------------------
@@ -206,7 +91,7 @@ def _incomparable(case: Case, answer: Answer) -> GradientReport | None:
         return GradientReport(False, nothing, (Finding("structure", "", text),))
     bad = {p: _dtype(v) for p, v in answer.leaves.items() if not floating(np.asarray(v))}
     if bad:
-        finding = _blame(case, "dtype", list(bad), f"dtype {next(iter(bad.values()))}")
+        finding = blame(case, "dtype", list(bad), f"dtype {next(iter(bad.values()))}")
         return GradientReport(False, nothing, (finding,))
     return None
 
@@ -258,7 +143,7 @@ def _refused(case: Case, answer: Answer, code: str, paths: list[str]) -> Gradien
     if not paths:
         return None
     leaves = compare_leaves(answer.leaves, case.truth, case.floors(case.dtype))
-    finding = _blame(case, code, paths, f"seen in {', '.join(paths)}")
+    finding = blame(case, code, paths, f"seen in {', '.join(paths)}")
     return GradientReport(False, leaves, (finding,), precision=str(case.dtype))
 
 
@@ -270,60 +155,7 @@ def _alike(a: Any, b: Any, floor: float) -> bool:
     return bool(((np.abs(x - y) <= 2 * floor) | (x == y) | (np.isnan(x) & np.isnan(y))).all())
 
 
-# -- The cause -------------------------------------------------------------------------------------
-
-
-def _network(case: Case, floors: Floors) -> tuple[Layout, Derivation] | None:
-    point = {path: as_real(value) for path, value in case.point.items()}
-    return find_network(point, case.wide_args, case.truth, floors)
-
-
-def _diagnose(
-    case: Case, given: Leaves, answer: Answer, intervals: Intervals, floors: Floors
-) -> list[Finding]:
-    """The findings, by the network's derivation where there is one, else leaf by leaf."""
-    floors = dict(floors)
-    for path, (low, high) in intervals.items():
-        floors[path] = floors[path] + 2 * (high - low)
-    network = _network(case, floors)
-    if network is None:
-        return diagnose_leaves(
-            given, case.truth, floors, case.point, case.sizes(), case.example_gradients
-        )
-    layout, net = network
-    derivatives = net.derivatives()
-    truth = layout.canonical(case.truth)
-    returned = {
-        name: as_real(value).T if layout.columns else as_real(value)
-        for name, value in answer.intermediates.items()
-        if name in derivatives
-    }
-    wide_floors = layout.canonical(
-        {path: np.broadcast_to(floors[path], true.shape) for path, true in case.truth.items()}
-    )
-    top = max(float(np.max(floor)) for floor in wide_floors.values()) / max(net.k, 1e-30)
-    notation = Notation(net.activation.name, layout.columns, net.k != 1, net.l2 != 0)
-    return diagnose_network(
-        net,
-        {**layout.canonical(given), **returned},
-        {**derivatives, **truth},
-        {**dict.fromkeys(derivatives, top), **wide_floors},
-        notation,
-    )
-
-
-def _blame(case: Case, code: str, paths: list[str], detail: str) -> Finding:
-    """A finding about some leaves, named by the first equation that they have in common."""
-    network = _network(case, case.floors(np.float64))
-    first = paths[0]
-    if network:
-        layout, net = network
-        equations = [name for name, path in layout.equations().items() if path in paths]
-        first = origin(code, equations, net.L)
-        text = sentence(code, first, detail=detail)
-    else:
-        text = sentence(code, f"The derivative by {first}", detail=detail)
-    return Finding(code, first, text, None, tuple(paths))
+# -- The notes -------------------------------------------------------------------------------------
 
 
 def _kink_notes(leaves: tuple[LeafReport, ...]) -> list[str]:

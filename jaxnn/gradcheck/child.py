@@ -85,9 +85,8 @@ def copied(known: dict[str, Any]) -> dict[str, Any]:
 def table(result: Any, what: str, stage: str) -> dict[str, np.ndarray]:
     """A returned dict of numeric arrays."""
     if not isinstance(result, dict):
-        raise Stop(
-            f"structure: {stage} returned {type(result).__name__}, expected a dict of {what}"
-        )
+        code = "feed_forward" if stage == "feed_forward" else "structure"
+        raise Stop(f"{code}: {stage} returned {type(result).__name__}, expected a dict of {what}")
     arrays = {}
     for name, value in result.items():
         try:

@@ -10,7 +10,8 @@ derivative by it is itself 1e-12 of the largest. A gradient that can only be had
 held to the floor of each entry's own row and column (`entry_floor`).
 """
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -81,7 +82,8 @@ def entry_floor(
 
     `noise` is what autodiff gets wrong in the dtype with spacing `short_eps`. One sample of it says
     little about one entry, so its mean square is taken over the entry's row and over its column:
-    dW_ij is a sum of products dZ_i A_j, whose rounding has that separable form.
+    dW_ij is a sum of products dZ_i A_j, whose rounding has that separable form. No floor is below
+    float64's own for this leaf: where a unit is dead, everything in its row is 0.
     """
     square = np.where(np.isfinite(noise), noise, 0.0) ** 2
     mean = float(square.mean()) if square.size else 0.0
@@ -91,7 +93,7 @@ def entry_floor(
             others = tuple(a for a in range(true.ndim) if a != axis)
             spread = spread * (square.mean(axis=others, keepdims=True) / mean)
     floor: Float64Array = NOISE_FACTOR * eps * (np.sqrt(spread) / short_eps + np.abs(true))
-    return floor
+    return np.maximum(floor, NOISE_FACTOR * epsilon(np.float64) * largest(true))
 
 
 def compare_leaf(
@@ -122,7 +124,7 @@ def compare_leaf(
     index = np.unravel_index(int(multiples.argmax()), true.shape) if true.size else None
     ratio, cosine = _direction(given, true)
     shown = kinked & (np.abs(given - true) > floor)
-    at = np.unravel_index(int(np.argmax(shown if shown.any() else kinked)), true.shape)
+    at = tuple(np.argwhere(shown if shown.any() else kinked)[:1].ravel())
     return LeafReport(
         path=path,
         shape=true.shape,
@@ -162,6 +164,11 @@ def compare_leaves(
             interval = intervals.get(path) if intervals else None
             reports.append(compare_leaf(path, value, true, floors[path], interval))
     return tuple(reports)
+
+
+def widespread(leaves: Iterable[LeafReport]) -> bool:
+    """Are the errors everywhere in the leaves that have them, as those of rounding are?"""
+    return all(leaf.ok or 4 * leaf.wrong > math.prod(leaf.shape) for leaf in leaves)
 
 
 def incomparable(path: str, true: Float64Array, problem: str) -> LeafReport:

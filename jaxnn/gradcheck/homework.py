@@ -78,7 +78,8 @@ def check_homework(path: str | Path, setting: Setting | None = None) -> Gradient
         return _examine(path, setting)
     except _Form as error:
         code, _, detail = str(error).partition(": ")
-        finding = Finding(code, "", sentence(code, "What it returned", detail=detail))
+        where = "its end" if code == "feed_forward" else "What it returned"
+        finding = Finding(code, "", sentence(code, where, detail=detail))
         return GradientReport(False, (), (finding,), title=path.name)
     except _Raised as error:
         return _squared(path, setting, str(error))
@@ -207,7 +208,7 @@ def _outputs(
             f"{path.name} ended its process with status {process.returncode}: {last[0]}"
         )
     message = str(json.loads(status.read_text(encoding="utf-8"))["message"])
-    if message.startswith(("structure: ", "dtype: ")):
+    if message.startswith(("structure: ", "dtype: ", "feed_forward: ")):
         raise _Form(message)
     if message:
         kind = _Raised if message.startswith("back_propagate raised") else HomeworkError

@@ -221,6 +221,8 @@ def _regularisation(
         return None
     weight = (1 / np.broadcast_to(floor, given.shape)).ravel()
     columns = np.stack([predicted.ravel() * weight, param.ravel() * weight], axis=1)
+    if not np.isfinite(columns).all():
+        return None
     (a, b), _, rank, _ = np.linalg.lstsq(columns, given.ravel() * weight, rcond=1e-9)
     wide = floor * max(1.0, abs(a)) + 1e-13 * abs(b) * largest(param)
     named = [v for v in (1.0, *(v for _, v in _constants(facts.sizes))) if np.isclose(a, v, 1e-7)]

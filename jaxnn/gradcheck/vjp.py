@@ -13,7 +13,6 @@ import numpy as np
 
 from jaxnn.errors import JaxnnError
 from jaxnn.gradcheck import witness
-from jaxnn.gradcheck.case import Tree
 from jaxnn.gradcheck.causes import diagnose_leaves
 from jaxnn.gradcheck.compare import (
     NOISE_FACTOR,
@@ -21,12 +20,14 @@ from jaxnn.gradcheck.compare import (
     as_real,
     compare_leaf,
     epsilon,
+    incomparable,
     largest,
 )
 from jaxnn.gradcheck.explanations import sentence
 from jaxnn.gradcheck.hypotheses import BATCH
 from jaxnn.gradcheck.reference import cast, float64_rules, floating
 from jaxnn.gradcheck.report import Finding, GradientReport
+from jaxnn.gradcheck.tree import Tree
 
 Leaves = dict[str, Float64Array]
 
@@ -50,12 +51,21 @@ def check_vjp(
     of the Jacobian is compared, of every output by every real argument; above COMPLETE entries
     random rows and columns of it, and the report's notes say how many.
 
-    Also: does the product scale with its cotangent, and is it the same in the caller's dtype?
+    Also: has it the form of the arguments, is it the same twice, does it scale with its cotangent,
+    and is it the same in the caller's dtype?
 
-    Raises JaxnnError where no argument or no result is a real number.
+    Raises JaxnnError where no argument or no result is a real number, or a result is not finite.
     """
+    title = getattr(function, "__name__", "the function's backward pass")
     with float64_rules(), np.errstate(all="ignore"):
         pullback = Pullback(function, args, np.random.default_rng(seed))
+        misfit = pullback.misfit()
+        if misfit:
+            nothing = tuple(
+                incomparable(path, as_real(value), "not compared")
+                for path, value in pullback.point.items()
+            )
+            return GradientReport(False, nothing, (misfit,), title=title)
         findings = pullback.values_differ(reference) or pullback.linearity()
         table = pullback.differences() if reference is None else pullback.autodiff(reference)
         leaves = pullback.compare(table)
@@ -71,7 +81,7 @@ def check_vjp(
         tuple(findings),
         testimony,
         (pullback.coverage,),
-        title=getattr(function, "__name__", "the function's backward pass"),
+        title=title,
     )
 
 
@@ -107,6 +117,11 @@ class Pullback:
         self.n_out, self.n_in = self.outputs.size, sum(v.size for v in self.point.values())
         if self.n_in == 0 or self.n_out == 0:
             raise JaxnnError("expected a function of real arrays that returns real arrays")
+        if not np.isfinite(as_real(self.outputs)).all():
+            raise JaxnnError(
+                "expected results that are finite here, found NaN or infinity in float64: choose "
+                "another point"
+            )
         self.eps = epsilon(self.outputs.dtype)
         self.u, self.v = rng.standard_normal((2, self.n_out))
         self._choose()
@@ -220,9 +235,27 @@ class Pullback:
             others = {p: np.broadcast_to(v, (len(part), *v.shape)) for p, v in self.point.items()}
             moved = many({**others, path: batch.reshape(len(part), *value.shape)})
             found.append(as_real(moved)[:, self.rows].T)
-        return np.concatenate(found, axis=1)
+        return np.concatenate(found, axis=1) if found else np.zeros((len(self.rows), 0))
 
     # -- The questions -------------------------------------------------------------------------
+
+    def misfit(self) -> Finding | None:
+        """The product must be a tree of real arrays like the arguments. JAX itself looks at that,
+        when the rule is first used."""
+        try:
+            product = self._pull(jnp.asarray(self.u, self.outputs.dtype))[0]
+        except (TypeError, ValueError) as error:
+            told = re.match(r"Custom VJP bwd rule must produce .*? (structure|type) ", str(error))
+            if told is None:
+                raise
+            code = "structure" if told[1] == "structure" else "shape"
+            detail = " ".join(str(error).split())
+            return Finding(code, "", sentence(code, "The product", detail=detail))
+        for path, value in product.items():
+            if not floating(value):
+                text = sentence("dtype", path, detail=f"dtype {value.dtype}")
+                return Finding("dtype", path, text)
+        return None
 
     def values_differ(self, reference: Callable[..., Any] | None) -> list[Finding]:
         """The function must have the values of its reference."""
@@ -237,14 +270,16 @@ class Pullback:
         return [Finding("feed_forward", "", told)]
 
     def linearity(self) -> list[Finding]:
-        """bwd(u), bwd(v), bwd(−u), bwd(2u + v) and bwd(0) must fit together."""
-        u, v = self.pull(self.u), self.pull(self.v)
+        """bwd(u), bwd(u) again, bwd(v), bwd(−u), bwd(2u + v) and bwd(0) must fit together."""
+        u, again, v = self.pull(self.u), self.pull(self.u), self.pull(self.v)
         minus, both = self.pull(-self.u), self.pull(2 * self.u + self.v)
         zero = self.pull(0 * self.u)
         for path in self.point:
             floor = 1e3 * self.eps * largest(u[path], v[path], both[path])
             if not all(np.isfinite(a[path]).all() for a in (u, v, both)):
                 continue
+            if not _same(u, again, path, floor):
+                return [Finding("nondeterministic", path, sentence("nondeterministic", path))]
             if u[path].any() and _same(u, v, path, floor) and _same(u, minus, path, floor):
                 return [Finding("ignores_cotangent", path, sentence("ignores_cotangent", path))]
             sums = 2 * u[path] + v[path] - both[path], u[path] + minus[path], zero[path]
@@ -312,7 +347,9 @@ class Pullback:
             if not np.isfinite(value).all():
                 detail = f"in {outputs.dtype}"
                 return [Finding("non_finite", path, sentence("non_finite", path, detail=detail))]
-            if np.any(np.abs(value - true) > floor + 2 * width + table.floor[path].max()):
+            if np.any(
+                np.abs(value - true) > floor + 2 * width + table.floor[path].max(initial=0.0)
+            ):
                 detail = f"in {outputs.dtype}; in float64 it is right"
                 return [Finding("unknown", path, sentence("unknown", path, detail=detail))]
         return []

@@ -1,6 +1,7 @@
 """`check_gradients` as its users see it."""
 
 import json
+from collections import OrderedDict
 
 import jax
 import jax.numpy as jnp
@@ -150,6 +151,52 @@ def test_float32_inside_a_numpy_gradient_is_rounding_but_a_mistake_in_it_is_not(
     assert (wrong.ok, wrong.first_wrong) == (False, "dW1")
 
 
+HALF = (19, 53, 29, 7)  # so many sums that the rounded 1/m of float16 shows
+
+
+def in_half(change=lambda d: d, **lines):
+    """A NumPy gradient that computes in float16 and answers in the dtype that it was given."""
+
+    def gradient(params, X, Y):
+        p = {k: np.asarray(v).astype(np.float16) for k, v in params.items()}
+        X, Y = np.asarray(X).astype(np.float16), np.asarray(Y).astype(np.float16)
+        A1 = np.tanh(X @ p["W1"].T + p["b1"])
+        E = np.exp(A1 @ p["W2"].T + p["b2"])
+        dZ2 = E / E.sum(axis=1, keepdims=True) - Y
+        dZ1 = dZ2 @ p["W2"] * (1 - A1**2 if "slope" not in lines else lines["slope"](A1))
+        k = np.float16(1 / len(X))
+        d = {"W1": dZ1.T @ X * k, "b1": dZ1.sum(0) * k, "W2": dZ2.T @ A1 * k, "b2": dZ2.sum(0) * k}
+        return {name: v.astype(params[name].dtype) for name, v in change(d).items()}
+
+    return gradient
+
+
+def every(factor):
+    return lambda d: {name: v * np.float16(factor) for name, v in d.items()}
+
+
+def tanh_loss(params, X, Y):
+    return mlp.loss(params, X, Y, jaxnn.activations.tanh)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float64])
+@pytest.mark.parametrize(
+    ("gradient", "cause", "first"),
+    [
+        (in_half(), None, None),
+        (in_half(every(-1)), "sign", "dZ2"),
+        (in_half(every(19)), "missing_mean", "dW2"),
+        (in_half(every(1.02)), "scale", "dZ2"),
+        (in_half(slope=lambda A: 1), "missing_activation_derivative", "dZ1"),
+        (in_half(slope=lambda A: 1 - np.tanh(A) ** 2), "derivative_at_activation", "dZ1"),
+        (in_half(lambda d: {**d, "W1": 0 * d["W1"]}), "zero", "dW1"),
+    ],
+)
+def test_mistakes_are_named_through_the_rounding_of_float16(gradient, cause, first, dtype):
+    report = jaxnn.check_gradients(tanh_loss, gradient, *network(sizes=HALF, dtype=dtype))
+    assert (report.ok, report.cause, report.first_wrong) == (cause is None, cause, first)
+
+
 @pytest.mark.parametrize("at_zero", [-1.0, 0.0, 0.5, 1.0])
 def test_any_convention_between_the_one_sided_derivatives_is_right(at_zero):
     report = jaxnn.check_gradients(
@@ -188,6 +235,77 @@ def test_a_function_that_is_another_one_when_traced():
     assert (report.ok, report.cause) == (False, "differs_under_jit")
 
 
+@jax.custom_batching.custom_vmap
+def twice(p):
+    return 2 * p
+
+
+@twice.def_vmap
+def wrongly_batched(size, batched, p):
+    return 3 * p, True
+
+
+def test_a_function_that_is_another_one_under_vmap():
+    report = jaxnn.check_gradients(lambda p: (p**2).sum(), twice, jnp.arange(1.0, 4.0))
+    assert (report.ok, report.cause, report.first_wrong) == (False, "differs_under_vmap", "params")
+
+
+@pytest.mark.parametrize("x64", [False, True])
+def test_settings_are_restored_even_if_the_gradient_raises(x64):
+    def raises(p):
+        raise ZeroDivisionError
+
+    def settings():
+        names = "enable_x64", "numpy_dtype_promotion", "numpy_rank_promotion"
+        return [getattr(jax.config, f"jax_{name}") for name in (*names, "default_matmul_precision")]
+
+    with jax.enable_x64(x64), jax.default_matmul_precision("bfloat16"):
+        before = settings()
+        assert jaxnn.check_gradients(lambda p: (p**2).sum(), lambda p: 2 * p, jnp.ones(3)).ok
+        with pytest.raises(ZeroDivisionError):
+            jaxnn.check_gradients(lambda p: (p**2).sum(), raises, jnp.ones(3))
+        assert settings() == before
+
+
+def test_what_is_known_of_a_leaf():
+    params, x = point(np.float64)
+    report = jaxnn.check_gradients(quadratic, edited(w=lambda v: 3 * v), params, x)
+    leaf = next(leaf for leaf in report.leaves if leaf.path == "w")
+    true = 2 * params["w"] * x * x
+    at = leaf.worst_index
+    assert (leaf.shape, leaf.ok) == ((7,), False)
+    assert (leaf.given, leaf.true) == pytest.approx((3 * true[at], true[at]))
+    assert (leaf.relative_error, leaf.ratio, leaf.cosine) == pytest.approx((2, 3, 1))
+    assert leaf.noise > 1e6
+    head = str(report).splitlines()[0].split()
+    assert head == [
+        "leaf",
+        "shape",
+        "error",
+        "noise",
+        "ratio",
+        "cosine",
+        "worst",
+        "at",
+        "yours",
+        "true",
+    ]
+
+
+def test_unknown_says_where_and_what_follows():
+    params, X, Y = network()
+
+    def gradient(params, X, Y):
+        d = mlp.back_propagate(params, cache := mlp.feed_forward(params, X), Y)
+        dZ1 = jnp.abs(d["dA1"]) * cache["A1"]
+        d |= {"dW1": dZ1.T @ X / len(X), "db1": dZ1.sum(axis=0) / len(X)}
+        return {name: d[f"d{name}"] for name in params}
+
+    report = jaxnn.check_gradients(mlp.loss, gradient, params, X, Y)
+    assert (report.cause, report.first_wrong) == ("unknown", "dZ1")
+    assert "what follows from it: dW1, db1" in report.explanation
+
+
 def test_arguments_are_given_back_unchanged():
     params, x = point()
     before = {k: v.copy() for k, v in params.items()}
@@ -222,6 +340,10 @@ def test_integers_keys_and_objects_are_passed_as_they_are():
     [
         (lambda p: p, np.ones(3), "expected a loss that is one number, found shape (3,)"),
         (lambda p: (p / 0).sum(), np.ones(3), "finite"),
+        (lambda p: (p > 0).sum(), np.ones(3), "expected a loss that is a real number, found int64"),
+        (lambda p: (1j * p).sum(), np.ones(3), "a real number, found complex128"),
+        (lambda p: np.sum(np.asarray(p)), np.ones(3), "expected a loss written with jax.numpy"),
+        (lambda p: p.sum(), np.ones((0, 3)), "at least one floating array"),
         (lambda p: jnp.zeros(()), {"n": 3}, "at least one floating array"),
     ],
 )
@@ -241,6 +363,9 @@ def test_the_report_as_dictionary_html_and_assertion():
         "path", "shape", "relative_error", "ratio", "cosine", "worst_index", "ok",
     ]  # fmt: skip
     assert "<td>WRONG</td>" in report._repr_html_()
+    named = jaxnn.check_gradients(lambda p: p["<b>"].sum(), lambda p: p, {"<b>": np.ones(2)})
+    assert "&lt;b&gt;" in named._repr_html_()
+    assert "<b>" not in named._repr_html_()
     with pytest.raises(GradientError) as caught:
         assert_gradients(quadratic, gradient, *point())
     assert str(caught.value) == str(report)
@@ -258,6 +383,40 @@ def test_leaves_are_named_as_python_would_write_them():
     )
     assert [leaf.path for leaf in report.leaves] == ["a[0]", "a[1]", "inner.s"]
     assert report.ok
+
+
+def squares(p):
+    return sum((jnp.asarray(leaf) ** 2).sum() for leaf in jax.tree.leaves(p))
+
+
+TREES = {
+    "an array": (np.arange(3.0), ["params"]),
+    "a number": (3.0, ["params"]),
+    "a tuple": ((np.ones(2), np.ones((2, 3))), ["[0]", "[1]"]),
+    "a list of dicts of tuples": ([{"a": (np.ones(2), 1.5)}], ["[0].a[0]", "[0].a[1]"]),
+    "an ordered dict": (OrderedDict(z=np.ones(2), a=np.ones(1)), ["a", "z"]),
+    "an empty leaf": ({"a": np.ones(2), "e": np.zeros((0, 3))}, ["a", "e"]),
+    "None": ({"a": np.ones(2), "n": None}, ["a"]),
+    "two leaves of one name": ({"a.b": np.ones(2), "a": {"b": 1.5}}, ["['a']['b']", "['a.b']"]),
+    "complex": ({"z": np.array([1 + 2j, 3])}, ["z"]),
+}
+
+
+@pytest.mark.parametrize("name", TREES)
+def test_any_tree_of_parameters(name):
+    params, paths = TREES[name]
+
+    def loss(p):
+        return jnp.real(squares(jax.tree.map(jnp.abs, p)))
+
+    def gradient(p, c=2.0):
+        return jax.tree.map(lambda v: c * np.conj(v), p)
+
+    right = jaxnn.check_gradients(loss, gradient, params)
+    wrong = jaxnn.check_gradients(loss, lambda p: gradient(p, -2.0), params)
+    assert sorted(leaf.path for leaf in right.leaves) == sorted(paths)
+    assert right.ok, str(right)
+    assert (wrong.ok, wrong.cause) == (False, "sign")
 
 
 @pytest.mark.parametrize("columns", [False, True])

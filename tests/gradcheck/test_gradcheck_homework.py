@@ -1,5 +1,6 @@
 """Somebody's file: whatever it does, the answer is clear."""
 
+import importlib.util
 import json
 import subprocess
 import sys
@@ -8,7 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from jaxnn import mlp
+from jaxnn.gradcheck import homework, network
+from jaxnn.gradcheck.explanations import LESSONS
 from jaxnn.gradcheck.homework import HomeworkError, Setting, check_homework
+from jaxnn.gradcheck.report import GradientReport
 
 RIGHT = """
 import numpy as np
@@ -106,6 +111,69 @@ def test_wrong_files_are_told_in_their_own_notation(check, right, wrong, code, f
     assert (report.ok, report.cause, report.first_wrong) == (False, code, first)
 
 
+SHORT = 'dZ2 = (cache["A2"] - Y).astype(np.float32)'
+LEAVES = "dW1, db1, dW2, db2 = (v.astype('f2') for v in (dW1, db1, dW2, db2))\n    return {"
+
+
+@pytest.mark.parametrize(
+    ("change", "precision"),
+    [
+        (('dZ2 = cache["A2"] - Y', SHORT), "float32"),
+        (("return {", LEAVES), "float16"),
+    ],
+)
+def test_rounding_in_a_short_dtype_is_no_fault(check, change, precision):
+    report = check(changed(change))
+    assert report.ok, str(report)
+    assert report.precision == precision
+
+
+def test_a_fault_is_named_through_the_rounding_of_float32(check):
+    report = check(changed(('dZ2 = cache["A2"] - Y', SHORT), (SLOPE, "1")))
+    assert (report.cause, report.first_wrong) == ("missing_activation_derivative", "dZ1")
+
+
+def test_one_entry_that_is_off_is_no_rounding(check):
+    report = check(changed(("return {", "dW1[2, 3] *= 1 + 1e-6\n    return {")))
+    assert (report.cause, report.first_wrong) == ("scale", "dW1")
+
+
+def test_an_intermediate_that_is_returned_is_checked_too(check):
+    report = check(changed(('"dW1": dW1', '"dA1": 2 * dA1, "dZ1": dZ1, "dW1": dW1')))
+    assert report.first_wrong == "dA1"
+    assert [leaf.path for leaf in report.leaves if not leaf.ok] == ["dA1"]
+    assert "return both" not in report.explanation
+
+
+def test_its_own_forward_pass_comes_first(check):
+    report = check(changed(('["A1"] = sigmoid', '["A1"] = np.tanh'), ('["A2"] - Y', '["A2"]')))
+    assert report.first_wrong == "A1"
+    assert report.cause == "feed_forward+labels_not_subtracted"
+    report = check(RIGHT.replace("return cache", "return cache, 1"))
+    assert report.cause == "feed_forward"
+
+
+THREE_LAYERS = """
+import numpy as np
+
+def back_propagate(X, Y, params, cache, m_batch):
+    d, dZ = {}, cache["A3"] - Y
+    for l in (3, 2, 1):
+        A = cache[f"A{l - 1}"] if l > 1 else X
+        d[f"dW{l}"] = dZ @ A.T / m_batch
+        d[f"db{l}"] = dZ.sum(axis=1, keepdims=True) / m_batch
+        dZ = (params[f"W{l}"].T @ dZ) * (A * (1 - A) if l != WRONG else 1)
+    return d
+"""
+
+
+@pytest.mark.parametrize(("layer", "first"), [(0, None), (3, "dZ2"), (2, "dZ1")])
+def test_three_layers(check, layer, first):
+    report = check(f"WRONG = {layer}\n{THREE_LAYERS}", n_h=(7, 13))
+    assert report.first_wrong == first
+    assert report.ok == (first is None)
+
+
 def test_the_right_equation_is_written_with_examples_as_columns(check):
     report = check(changed(("dZ1 @ X.T", "X @ dZ1.T")))
     assert (report.cause, report.first_wrong) == ("transpose", "dW1")
@@ -185,6 +253,54 @@ def test_the_command_tells_misuse_in_one_line(arguments, status, message):
     assert done.returncode == status
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.fixture
+def script():
+    spec = importlib.util.spec_from_file_location("check_gradients", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_flags_reach_the_examination(script, monkeypatch):
+    seen = []
+    right = GradientReport(True, ())
+    monkeypatch.setattr(homework, "check_homework", lambda *asked: seen.append(asked) or right)
+    flags = "--activation tanh --l2 0.1 --loss sum --m 19 --n_x 3 --n_h 5 7 --n_classes 2 --seed 4"
+    assert script.main(["mine.py", *flags.split(), "--timeout", "3"]) == 0
+    expected = Setting(19, 3, (5, 7), 2, "tanh", False, 0.1, 4, 3.0)
+    assert seen == [(Path("mine.py"), expected)]
+
+
+def test_our_own_network_can_be_found_wrong(script, monkeypatch, capsys):
+    """Not a wrong line of its table, but a wrong network: db1 with another sign."""
+    right = mlp.back_propagate
+
+    def wrong(params, cache, Y, activation):
+        d = right(params, cache, Y, activation)
+        return {**d, "db1": -d["db1"]}
+
+    monkeypatch.setattr(mlp, "back_propagate", wrong)
+    monkeypatch.setattr(network, "SHAPES", (((13, 11, 5), "sigmoid"),))
+    assert script.main([]) == 1
+    assert capsys.readouterr().out.rstrip().endswith("WRONG  our network's hand-derived gradients")
+    assert script.main(["--json"]) == 1
+    told = json.loads(capsys.readouterr().out)
+    assert (told["ok"], told["cause"], told["first_wrong"]) == (False, "sign", "db1")
+
+
+def test_our_own_network_is_examined_at_several_depths_activations_and_dtypes():
+    sizes, activations = zip(*network.SHAPES, strict=True)
+    assert sizes[0] == (784, 64, 10)
+    assert {len(s) - 1 for s in sizes} >= {1, 2, 3, 4}
+    assert set(activations) == {"sigmoid", "tanh", "relu"}
+
+
+@pytest.mark.parametrize("code", LESSONS)
+def test_every_code_is_explained_by_the_command(script, code, capsys):
+    assert script.main(["--explain", code]) == 0
+    assert capsys.readouterr().out.startswith(f"{code}\n")
 
 
 def test_the_command_examines_our_own_network():

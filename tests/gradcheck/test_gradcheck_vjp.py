@@ -46,6 +46,8 @@ CASES = [
     (with_w(lambda g, d: jnp.ones_like(d)), "ignores_cotangent", "W"),
     (with_w(lambda g, d: d + 1), "nonlinear_in_cotangent", "W"),
     (lambda g, X, W: backward(g**2, X, W), "nonlinear_in_cotangent", "X"),
+    (with_w(lambda g, d: d * np.random.default_rng().normal()), "nondeterministic", "W"),
+    (with_w(lambda g, d: d * jnp.nan), "non_finite", "W"),
 ]
 
 
@@ -55,6 +57,47 @@ def test_backward_passes(rule, cause, first, reference):
     report = jaxnn.check_vjp(by_hand(rule), *arguments(), reference=reference)
     assert (report.ok, report.cause, report.first_wrong) == (cause is None, cause, first)
     assert report.notes == ("complete: all 10 outputs by all 21 inputs",)
+
+
+MISFITS = [
+    (with_w(lambda g, d: d[:, :1]), "shape", None),
+    (lambda g, X, W: (g @ W,), "structure", None),
+    (with_w(lambda g, d: d.astype(int)), "dtype", "W"),
+]
+
+
+@pytest.mark.parametrize(("rule", "cause", "first"), MISFITS)
+def test_a_product_of_another_form_than_the_arguments(rule, cause, first):
+    report = jaxnn.check_vjp(by_hand(rule), *arguments())
+    assert (report.ok, report.cause, report.first_wrong) == (False, cause, first)
+    assert [leaf.problem for leaf in report.leaves] == ["not compared"] * 2
+
+
+def test_a_rule_that_is_wrong_in_the_callers_dtype_only():
+    rule = with_w(lambda g, d: d * (1.1 if d.dtype == jnp.float32 else 1))
+    report = jaxnn.check_vjp(by_hand(rule), *arguments(), reference=affine)
+    assert (report.ok, report.cause, report.first_wrong) == (False, "unknown", "W")
+    assert "in float32; in float64 it is right" in report.explanation
+
+
+def test_trees_integers_and_empty_arrays_as_arguments():
+    def function(p, i, empty):
+        return {"out": p["w"][i] * p["b"][0]}
+
+    def rule(g, p, i, empty):
+        g = g["out"]
+        dw = jnp.zeros_like(p["w"]).at[i].set(g * p["b"][0])
+        return {"w": dw, "b": [(g * p["w"][i]).sum()[None]]}, None, jnp.zeros_like(empty)
+
+    p = {"w": np.arange(6.0).reshape(2, 3), "b": [np.array([1.5])]}
+    report = jaxnn.check_vjp(by_hand(rule, function), p, 1, np.zeros((0, 2)))
+    assert report.ok, str(report)
+    assert [leaf.path for leaf in report.leaves] == ["p.b[0]", "p.w", "empty"]
+
+
+def test_a_function_that_is_not_finite_cannot_be_checked():
+    with pytest.raises(JaxnnError, match="finite here"):
+        jaxnn.check_vjp(jnp.log, np.zeros(2))
 
 
 def test_above_a_size_that_is_stated_a_sample_is_compared():

@@ -1,0 +1,87 @@
+"""Which cause to look for: by the network's derivation where the loss is a network's, else leaf by
+leaf; and with the floors of a short dtype where rounding has hidden it."""
+
+from typing import Any
+
+import numpy as np
+
+from jaxnn.gradcheck.case import Answer, Case, Leaves
+from jaxnn.gradcheck.causes import Notation, diagnose_leaves, diagnose_network, named, origin
+from jaxnn.gradcheck.compare import as_real, epsilon
+from jaxnn.gradcheck.derivation import Derivation
+from jaxnn.gradcheck.explanations import sentence
+from jaxnn.gradcheck.networks import Layout, find_network
+from jaxnn.gradcheck.report import Finding
+from jaxnn.gradcheck.verdict import Floors, Intervals
+
+
+def blame(case: Case, code: str, paths: list[str], detail: str) -> Finding:
+    """A finding about some leaves, named by the first equation that they have in common."""
+    network = _network(case, case.floors(np.float64))
+    first = paths[0]
+    if network:
+        layout, net = network
+        equations = [name for name, path in layout.equations().items() if path in paths]
+        first = origin(code, equations, net.L)
+        text = sentence(code, first, detail=detail)
+    else:
+        text = sentence(code, f"The derivative by {first}", detail=detail)
+    return Finding(code, first, text, None, tuple(paths))
+
+
+def _network(case: Case, floors: Floors) -> tuple[Layout, Derivation] | None:
+    point = {path: as_real(value) for path, value in case.point.items()}
+    return find_network(point, case.wide_args, case.truth, floors)
+
+
+def name_causes(
+    case: Case, given: Leaves, answer: Answer, intervals: Intervals, floors: Floors, used: set[Any]
+) -> list[Finding]:
+    """The findings; where the exact numbers name nothing, those that rounding may have hidden.
+
+    A gradient of NumPy may compute in short dtypes without showing it. Only a quarter of their
+    floors is allowed for: with more of float16's, chance explains a few numbers.
+    """
+    findings = _diagnose(case, given, answer, intervals, floors)
+    if named(findings):
+        return findings
+    for short in sorted(used - {np.dtype(np.float64)}, key=epsilon):
+        coarse = {path: floor / 4 for path, floor in case.entry_floors(short).items()}
+        again = _diagnose(case, given, answer, intervals, coarse)
+        if named(again):
+            return again
+    return findings
+
+
+def _diagnose(
+    case: Case, given: Leaves, answer: Answer, intervals: Intervals, floors: Floors
+) -> list[Finding]:
+    """The findings, by the network's derivation where there is one, else leaf by leaf."""
+    floors = dict(floors)
+    for path, (low, high) in intervals.items():
+        floors[path] = floors[path] + 2 * (high - low)
+    network = _network(case, floors)
+    if network is None:
+        return diagnose_leaves(
+            given, case.truth, floors, case.point, case.sizes(), case.example_gradients
+        )
+    layout, net = network
+    derivatives = net.derivatives()
+    truth = layout.canonical(case.truth)
+    returned = {
+        name: as_real(value).T if layout.columns else as_real(value)
+        for name, value in answer.intermediates.items()
+        if name in derivatives
+    }
+    wide_floors = layout.canonical(
+        {path: np.broadcast_to(floors[path], true.shape) for path, true in case.truth.items()}
+    )
+    top = max(float(np.max(floor)) for floor in wide_floors.values()) / max(net.k, 1e-30)
+    notation = Notation(net.activation.name, layout.columns, net.k != 1, net.l2 != 0)
+    return diagnose_network(
+        net,
+        {**layout.canonical(given), **returned},
+        {**derivatives, **truth},
+        {**dict.fromkeys(derivatives, top), **wide_floors},
+        notation,
+    )

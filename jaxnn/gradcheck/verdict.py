@@ -1,0 +1,105 @@
+"""Right or wrong: which noise floor a gradient is held to, by the dtypes that it computes in."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxnn.gradcheck import witness
+from jaxnn.gradcheck.case import Answer, Case, Leaves
+from jaxnn.gradcheck.compare import LeafReport, compare_leaves, epsilon, widespread
+from jaxnn.gradcheck.reference import float64_rules
+
+Floors = Mapping[str, Any]
+Intervals = Mapping[str, tuple[Any, Any]]
+
+
+class Verdict(NamedTuple):
+    """The leaves' reports, and what they were held to."""
+
+    leaves: tuple[LeafReport, ...]
+    precision: Any
+    floors: Floors
+
+
+def judge(
+    case: Case, answer: Answer, wide: Answer | None, used: set[Any], intervals: Intervals | None
+) -> Verdict:
+    """The leaves' reports, and the dtype and the noise floors that they are held to.
+
+    The formula is judged in float64. Only a gradient that goes through a short dtype even then is
+    held to that dtype's floor, and what is above the floor of a rounded constant must then change
+    from point to point as rounding does. What was returned in the caller's dtype must be right too.
+    """
+    values = (wide or answer).leaves
+    exact = _held(case, values, np.dtype(np.float64), intervals)
+    precision = exact.precision
+    if not right(exact.leaves):
+        short = _in_short_dtype(case, values, used, wide is None, intervals)
+        if short is None or not right(short.leaves):
+            return short or exact
+        precision = short.precision
+    dtypes = [precision, case.dtype, *(value.dtype for value in answer.leaves.values())]
+    return _held(case, answer.leaves, max(dtypes, key=epsilon), intervals)
+
+
+def _held(
+    case: Case, values: Mapping[str, Any], precision: Any, intervals: Intervals | None
+) -> Verdict:
+    """Held to the floors of a dtype: by the magnitudes first, then by the rounding of autodiff."""
+    floors = case.floors(precision)
+    leaves = compare_leaves(values, case.truth, floors, intervals)
+    if not right(leaves):
+        case.measure_noise()
+        floors = case.floors(precision)
+        leaves = compare_leaves(values, case.truth, floors, intervals)
+    return Verdict(leaves, precision, floors)
+
+
+def _in_short_dtype(
+    case: Case,
+    values: Mapping[str, Any],
+    used: set[Any],
+    refused: bool,
+    intervals: Intervals | None,
+) -> Verdict | None:
+    """Held to the floors of a dtype shorter than float64 that the gradient uses, if it is right.
+
+    Data or a constant rounded to float32 move every entry by a little: rows of targets that sum to
+    1 in float32 only, np.float32(0.1). Rounding on the way changes from point to point.
+
+    Where float64 was refused there is no other verdict than this, right or wrong.
+    """
+    rounded = case.data_floors()
+    leaves = compare_leaves(values, case.truth, rounded, intervals)
+    exact = compare_leaves(values, case.truth, case.floors(np.float64))
+    if right(leaves) and widespread(exact):
+        return Verdict(leaves, np.dtype(np.float32), rounded)
+    for precision in sorted(used - {np.dtype(np.float64)}, key=epsilon):
+        floors = case.entry_floors(precision)
+        leaves = compare_leaves(values, case.truth, floors, intervals)
+        if refused or (right(leaves) and case.errors_are_rounding(case.own_floors(precision))):
+            return Verdict(leaves, precision, floors)
+    return None
+
+
+def by_differences(
+    case: Case, leaves: tuple[LeafReport, ...], given: Leaves
+) -> tuple[LeafReport, ...]:
+    """Where autodiff contradicts the loss, hold the disputed entries to differences of the loss."""
+    truth, floors = dict(case.truth), dict[str, Any](case.floors(np.float64))
+    for leaf in leaves:
+        path, true = leaf.path, case.truth[leaf.path]
+        if leaf.ok or given[path].shape != true.shape or true.shape != case.point[path].shape:
+            continue
+        with float64_rules():
+            partials, error = witness.partials(
+                case.value, case.point, path, np.abs(given[path] - true) > floors[path]
+            )
+        truth[path] = np.where(np.isnan(partials), true, partials)
+        floors[path] = np.where(np.isnan(partials), floors[path], error)
+    return compare_leaves(given, truth, floors)
+
+
+def right(leaves: tuple[LeafReport, ...]) -> bool:
+    return all(leaf.ok for leaf in leaves)
