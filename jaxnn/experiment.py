@@ -5,20 +5,28 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxnn import display, plots, report, results, runs
-from jaxnn.activations import ACTIVATIONS
 from jaxnn.config import Config
 from jaxnn.data import Dataset
 from jaxnn.errors import StorageError, TrainingRefusedError, UsageError
 from jaxnn.fit import Progress, compile_evaluation, compiled_epoch, start
 from jaxnn.gradcheck import GradientReport, verify_network
 from jaxnn.metrics import Report
-from jaxnn.plan import Teacher
+from jaxnn.plan import Teacher, plan
 from jaxnn.runs import Run
-from jaxnn.training import Evaluation, TrainState, one_hot, unit_interval
+from jaxnn.training import (
+    Evaluation,
+    TrainState,
+    loss_of,
+    masks_of,
+    one_hot,
+    targets_of,
+    unit_interval,
+)
 
 OneEpoch = Callable[..., TrainState]
 
@@ -83,7 +91,17 @@ def verify(training_set: Dataset, config: Config, teacher: Teacher | None = None
     images, labels = (a[:VERIFIED_ROWS] for a in (training_set.x_train, training_set.y_train))
     X = unit_interval(jnp.asarray(images), jnp.float32(training_set.scale))
     Y = one_hot(jnp.asarray(labels), training_set.n_classes)
-    check = verify_network(params, X, Y, ACTIVATIONS[config.activation])
+    ours = plan(config, teacher=teacher)
+    teacher_activation = ours.static.get("teacher_activation", ours.activation)
+    check = verify_network(
+        params,
+        X,
+        targets_of(ours.terms, X, Y, teacher_activation),
+        ours.activation,
+        masks=masks_of(params, X, ours.terms, jax.random.key(config.seed)),
+        l2=ours.terms.l2,
+        loss=loss_of(ours.terms),
+    )
     if not check.ok:
         display.notice(str(check))
         raise TrainingRefusedError(

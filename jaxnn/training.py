@@ -12,7 +12,7 @@ from jax import Array
 from jaxnn.activations import Activation, sigmoid
 from jaxnn.augmentation import Distortion, distort
 from jaxnn.committee import logits, soft_answer
-from jaxnn.losses import Distilled, cross_entropy, distillation, smooth, softmax_cross_entropy
+from jaxnn.losses import Distilled, Loss, cross_entropy, distillation, smooth, softmax_cross_entropy
 from jaxnn.mlp import Params, depth, gradient
 from jaxnn.optimisers import momentum
 from jaxnn.regularisation import dropout_mask, max_norm
@@ -119,7 +119,8 @@ def train_step(
     `optimiser` as arrays, so that another learning rate runs the same compiled program. `terms`
     holds what goes beyond the document (`Terms`), and `key` is what dropout draws from.
     """
-    grads = _gradient(state.params, X, Y, terms, key, activation)
+    targets = targets_of(terms, X, Y, activation)
+    grads = _gradient(state.params, X, targets, terms, key, activation)
     return _updated(state, grads, terms, optimiser(**hyper))
 
 
@@ -173,10 +174,7 @@ def train_epoch(
         Y = one_hot(labels.at[rows].get(mode="promise_in_bounds"), n_classes)
         if terms.distortion is not None:
             X = distort(distorting, X, image_shape, terms.distortion)
-        targets: Any = Y
-        if terms.lesson is not None:
-            P = soft_answer(terms.lesson.teacher, X, teacher_activation, terms.lesson.temperature)
-            targets = Distilled(Y, P)
+        targets = targets_of(terms, X, Y, teacher_activation)
         grads = lay(_gradient(lay(state.params), X, targets, terms, dropping, activation))
         return _updated(state, grads, terms, optimiser(**hyper), lay), None
 
@@ -218,16 +216,28 @@ def evaluate(
 def _gradient(
     params: Params, X: Array, Y: Any, terms: Terms, key: Array | None, activation: Activation
 ) -> Params:
-    loss = softmax_cross_entropy
-    if terms.lesson is not None:
-        loss = distillation(terms.lesson.temperature, terms.lesson.weight)
+    masks = masks_of(params, X, terms, key)
+    return gradient(params, X, Y, activation, masks=masks, l2=terms.l2, loss=loss_of(terms))
+
+
+def targets_of(terms: Terms, X: Array, Y: Array, teacher_activation: Activation) -> Any:
+    """What the loss is given: the labels Y (m, C), smoothed or with a teacher's answers beside."""
     if terms.label_smoothing is not None:
         Y = smooth(Y, terms.label_smoothing)
-    masks = _masks(params, X, terms, key)
-    return gradient(params, X, Y, activation, masks=masks, l2=terms.l2, loss=loss)
+    if terms.lesson is None:
+        return Y
+    teacher, T, _ = terms.lesson
+    return Distilled(Y, soft_answer(teacher, X, teacher_activation, T))
 
 
-def _masks(params: Params, X: Array, terms: Terms, key: Array | None) -> dict[str, Array]:
+def loss_of(terms: Terms) -> Loss:
+    """The document's loss, or a lesson's."""
+    if terms.lesson is None:
+        return softmax_cross_entropy
+    return distillation(terms.lesson.temperature, terms.lesson.weight)
+
+
+def masks_of(params: Params, X: Array, terms: Terms, key: Array | None) -> dict[str, Array]:
     """Dropout's: one for the inputs and one for each hidden layer, as far as they have a rate."""
     widths = [X.shape[1], *(len(params[f"b{layer}"]) for layer in range(1, depth(params)))]
     rates = [terms.input_dropout, *[terms.dropout] * (len(widths) - 1)]

@@ -190,8 +190,9 @@ def _testimony_of_loss(
 ) -> Witness:
     """The second witness where NumPy has no loss: `mlp.loss` itself, in float64."""
     masks, l2, loss = extras
-    X, Y, masks, l2 = cast((X, Y, dict(masks), l2), np.float64)
-    Y = jax.tree.map(lambda rows: rows / rows.sum(axis=1, keepdims=True), Y)
+    with float64_rules():
+        X, Y, masks, l2 = cast((X, Y, dict(masks), l2), jnp.float64)
+        Y = jax.tree.map(lambda rows: rows / rows.sum(axis=1, keepdims=True), Y)
 
     @once
     def loss_at(params: mlp.Params, X: Array, Y: Any, masks: mlp.Masks) -> Array:
