@@ -26,10 +26,10 @@ class Axis(NamedTuple):
 
 
 AXES = {
-    "width": Axis("hidden units", (16, 64, 256, 800, 1024, 4096), (4, 8)),
-    "batch": Axis("examples per batch", (16, 64, 256, 1024, 4096, 8192), (16, 64)),
-    "depth": Axis("hidden layers of 64", (1, 2, 4, 8), (1, 2)),
-    "examples": Axis("examples", (1_000, 10_000, 60_000, 1_000_000), (100, 200)),
+    "width": Axis("hidden units", (16, 64, 256, 800, 1024, 4096), (8,)),
+    "batch": Axis("examples per batch", (16, 64, 256, 1024, 4096, 8192), (16,)),
+    "depth": Axis("hidden layers of 64", (1, 2, 4, 8), (2,)),
+    "examples": Axis("examples", (1_000, 10_000, 60_000, 1_000_000), (200,)),
 }
 
 #: Examples of an epoch where something else grows: a multiple of every batch.

@@ -14,9 +14,16 @@ from jaxnn.errors import JaxnnError
 
 SCRIPTS = Path(__file__).parents[1]
 
-#: Left out of the contenders' environment: the first two choose kernels of OpenBLAS for another
-#: processor than the one at hand, the last makes every start compile Python's sources again.
-SLOWING = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "PYTHONDONTWRITEBYTECODE")
+#: Left out of the contenders' environment: the first two may choose kernels of OpenBLAS that are
+#: made for another processor, the third makes every start compile Python's sources again, and the
+#: last two are places that would make no start a cold one.
+LEFT_OUT = (
+    "OPENBLAS_CORETYPE",
+    "OPENBLAS_L2_SIZE",
+    "PYTHONDONTWRITEBYTECODE",
+    "JAXNN_COMPILATION_CACHE",
+    "JAX_COMPILATION_CACHE_DIR",
+)
 
 
 class FailedError(JaxnnError):
@@ -37,7 +44,7 @@ class Watched(NamedTuple):
 
 def environment(cache: Path | None = None) -> dict[str, str]:
     """The environment of a contender; `cache` is to be the user's cache directory for it."""
-    kept = {name: value for name, value in os.environ.items() if name not in SLOWING}
+    kept = {name: value for name, value in os.environ.items() if name not in LEFT_OUT}
     paths = os.pathsep.join(map(str, (SCRIPTS.parent, SCRIPTS)))
     caches = {"XDG_CACHE_HOME": str(cache)} if cache else {}
     return {**kept, "PYTHONPATH": paths, "PYTHONUNBUFFERED": "1", **caches}
