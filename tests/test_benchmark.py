@@ -103,34 +103,53 @@ def in_this_process(monkeypatch):
     monkeypatch.setattr(processes, "ask", ask)
 
 
-def test_the_sections_that_train_in_miniature(in_this_process, monkeypatch, capsys, tmp_path):
-    sections = ("epoch", "many", "growth")
-    argv = ("--quick", "--json", "--data", "digits", "--out", tmp_path, "--section", *sections)
-    outcome = commands.here(monkeypatch, capsys, "benchmark", *argv, "--contenders", *FAST)
-    assert (outcome.status, outcome.err) == (0, "")
-    results = json.loads(outcome.out)
-    assert list(results) == ["machine", "quick", *sections]
-    assert {"cores", "load", "OMP_NUM_THREADS", "jax", "torch"} <= set(results["machine"])
+@pytest.fixture
+def measured(in_this_process, monkeypatch, capsys, tmp_path):
+    """What `--quick --json` finds for one section, and the section's report on it."""
 
-    found = results["epoch"]
+    def run(section):
+        argv = ("--quick", "--json", "--data", "digits", "--out", tmp_path, "--section", section)
+        outcome = commands.here(monkeypatch, capsys, "benchmark", *argv, "--contenders", *FAST)
+        assert (outcome.status, outcome.err) == (0, "")
+        results = json.loads(outcome.out)
+        assert list(results) == ["machine", "quick", section]
+        assert {"cores", "load", "OMP_NUM_THREADS", "jax", "torch"} <= set(results["machine"])
+        return results[section], import_module(f"benchmarks.{section}").report(results[section])
+
+    return run
+
+
+def test_the_epoch_in_miniature(measured):
+    found, text = measured("epoch")
     assert (found["sizes"], found["examples"], found["batch_size"]) == ([64, 64, 10], 1438, 64)
     assert set(found["contenders"]) == set(FAST)
-    assert all(set(entry) == {"seconds", "first", "loss"} for entry in found["contenders"].values())
+    fields = {"seconds", "first", "loss"}
+    assert all(set(entry) == fields for entry in found["contenders"].values())
     assert found["agreement"]["agree"]
     assert found["limit"]["operations"] == problem.operations((64, 64, 10), 1438)
+    assert all(name in text for name in FAST)
+    assert "losses after 2 epochs agree" in text
 
-    assert results["many"]["networks"] == 4
-    assert {way: len(s) for way, s in results["many"]["seconds"].items()} == {
-        "together": 1,
-        "in turn": 1,
+
+def test_many_at_once_in_miniature(measured):
+    found, text = measured("many")
+    assert found["networks"] == 4
+    ways = {way: len(seconds) for way, seconds in found["seconds"].items()}
+    assert ways == {"together": 1, "in turn": 1}
+    assert found["agreement"]["agree"]
+    assert "losses agree" in text
+
+
+def test_growth_in_miniature(measured, monkeypatch, tmp_path):
+    axes = {axis: growth.AXES[axis] for axis in ("depth", "examples")}
+    monkeypatch.setattr(growth, "AXES", axes)
+    found, text = measured("growth")
+    assert {axis: line["values"] for axis, line in found["axes"].items()} == {
+        "depth": [2],
+        "examples": [200],
     }
-    assert results["many"]["agreement"]["agree"]
-
-    assert set(results["growth"]["axes"]) == {"width", "batch", "depth", "examples"}
     assert (tmp_path / "growth.png").read_bytes().startswith(b"\x89PNG")
-    for name in sections:
-        section = import_module(f"benchmarks.{name}")
-        assert "jaxnn" in section.report(results[name]) or name == "many"
+    assert "hidden layers of 64" in text
 
 
 def watched(*lines, seconds=9.0):

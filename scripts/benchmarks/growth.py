@@ -118,7 +118,7 @@ def draw(result: Result, path: Path) -> None:
 
     figure = Figure(figsize=(10, 7), layout="constrained")
     panels = figure.subplots(2, 2, sharey=True).flat
-    for panel, (axis, found) in zip(panels, result["axes"].items(), strict=True):
+    for panel, (axis, found) in zip(panels, result["axes"].items(), strict=False):
         for name in measured(result, axis):
             panel.loglog(found["values"], shares(result, axis, name), marker="o", label=name)
         panel.axhline(1, color="grey", linewidth=0.8, linestyle="--")

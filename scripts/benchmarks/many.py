@@ -6,12 +6,11 @@
 import json
 import statistics
 import sys
-import time
-from collections.abc import Callable
 from itertools import product
 from typing import Any
 
 from benchmarks import problem, processes
+from benchmarks.epoch import TOLERANCE
 from benchmarks.problem import Spec
 from benchmarks.setup import Result, Setup
 from benchmarks.tables import spread, table
@@ -19,10 +18,6 @@ from benchmarks.tables import spread, table
 TITLE = "Many at once: seconds per epoch and network, seeds × learning rates"
 
 SEEDS, RATES = 8, (0.1, 0.3, 0.5, 1.0)
-
-#: How far, relatively, a network's loss may lie from that of the same network alone: the products
-#: of a batch of networks add in another order, in float32, over two epochs (`epoch.TOLERANCE`).
-TOLERANCE = 3e-4
 
 
 def measure(setup: Setup) -> Result:
@@ -70,16 +65,10 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
     grid = list(product(range(request["seeds"]), request["rates"]))
     prepare = networks.together if request["together"] else networks.in_turn
     train, parameters = prepare(spec, grid)
-    _, *seconds = [_timed(train, epoch) for epoch in range(1, spec.epochs + 1)]
+    _, *seconds = [train(epoch) for epoch in range(1, spec.epochs + 1)]
     images, labels, scale, _ = problem.examples(spec)
     losses = [problem.loss(images, labels, scale, params) for params in parameters()]
     return {"seconds": seconds, "losses": losses}
-
-
-def _timed(train: Callable[[int], None], epoch: int) -> float:
-    begun = time.perf_counter()
-    train(epoch)
-    return time.perf_counter() - begun
 
 
 if __name__ == "__main__":

@@ -1,9 +1,11 @@
 """Networks that differ in seed and learning rate, trained in one program or one by one.
 
 Both ways return two functions: `train(e)` trains every network's epoch e = 1, 2, …, each in the
-order of its own seed, and `parameters()` returns the networks' parameters in the order of `grid`.
+order of its own seed, and returns the seconds of its steps; `parameters()` returns the networks'
+parameters in the order of `grid`.
 """
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -20,7 +22,7 @@ from jaxnn.mlp import Params
 from jaxnn.training import train_epoch
 
 Grid = Sequence[tuple[int, float]]
-Ways = tuple[Callable[[int], None], Callable[[], list[Params]]]
+Ways = tuple[Callable[[int], float], Callable[[], list[Params]]]
 
 
 def configurations(spec: Spec, grid: Grid) -> list[Config]:
@@ -39,11 +41,13 @@ def in_turn(spec: Spec, grid: Grid) -> Ways:
     on_device = *jax.device_put(split), jnp.float32(scale)
     states = [initial_state(config, images.shape[1], n_classes) for config in configs]
 
-    def train(epoch: int) -> None:
+    def train(epoch: int) -> float:
+        begun = time.perf_counter()
         for index, config in enumerate(configs):
             key = jax.random.fold_in(_keys(config), epoch)
             states[index] = one_epoch(states[index], *on_device, key, hyperparameters(config))
             jax.block_until_ready(states[index])
+        return time.perf_counter() - begun
 
     return train, lambda: [state.params for state in states]
 
@@ -62,10 +66,12 @@ def together(spec: Spec, grid: Grid) -> Ways:
         jax.vmap(one_epoch, in_axes=(0, None, None, None, 0, 0)), donate_argnums=0
     )
 
-    def train(epoch: int) -> None:
+    def train(epoch: int) -> float:
         nonlocal states
+        begun = time.perf_counter()
         epoch_keys = jax.vmap(lambda key: jax.random.fold_in(key, epoch))(keys)
         states = jax.block_until_ready(epoch_of_all(states, *on_device, epoch_keys, hyper))
+        return time.perf_counter() - begun
 
     def parameters() -> list[Params]:
         return [jax.tree.map(lambda leaf, i=i: leaf[i], states.params) for i in range(len(grid))]
