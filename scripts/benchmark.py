@@ -1,105 +1,122 @@
-"""Time the whole job, from process start to the final table, beside the document's NumPy."""
+"""jaxnn beside its peers: one epoch, the whole job, time to accuracy, many at once, growth."""
 
 import json
-import os
-import platform
-import shutil
-import statistics
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
-from importlib.metadata import version
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
+from benchmarks import machine
+from benchmarks.contenders import CONTENDERS
+from benchmarks.setup import Setup
 from jaxnn import cli
+from jaxnn.errors import UsageError
 
 DESCRIPTION = """\
-Time the whole job from a cold start: a new process reads MNIST, trains the document's network for
-50 epochs with a training and a test loss after each, and prints the table. The contenders take
-turns, so that a machine whose speed drifts is fair to all of them; the medians are compared."""
+Measure jaxnn beside its peers on the same work (pip install -e '.[bench]' installs them). Every
+contender is a process of its own; they take turns (A B C, A B C, …), so that a machine whose speed
+drifts is fair to all of them. Medians are printed, with minimum and maximum."""
 
-SCRIPTS = Path(__file__).parent
-CONTENDERS = {
-    "jaxnn": [str(SCRIPTS / "train.py")],
-    "the document's NumPy": [str(SCRIPTS / "peers" / "numpy_document.py")],
-}
+EPILOG = """\
+sections:
+  epoch     seconds per epoch of training steps, beside the limit that this machine sets
+  job       process start to the final table, cold and warm; the first epoch; peak memory
+  accuracy  process start to 98 %, 99 % and 99.5 % test accuracy, by recipes fixed beforehand
+  many      32 networks in one program, beside 32 runs in turn
+  growth    width, batch, depth and examples: throughput beside PyTorch's, and a picture
+
+examples:
+  python scripts/benchmark.py --section epoch job
+  python scripts/benchmark.py --quick --data digits      every section in miniature
+  python scripts/benchmark.py --json > benchmark.json"""
+
+SECTIONS = ("epoch", "job", "accuracy", "many", "growth")
 
 
 def parser() -> cli.Parser:
-    p = cli.Parser(DESCRIPTION)
+    p = cli.Parser(DESCRIPTION, EPILOG)
+    p.add_argument(
+        "--section", nargs="+", choices=SECTIONS, default=SECTIONS, help="which (default: all)"
+    )
     p.add_argument(
         "--data", default="mnist", help="as for scripts/train.py (default: mnist)", metavar="DATA"
     )
     p.add_argument(
-        "--epochs", type=cli.integer(1, 10_000), default=50, help="of each run (default: 50)"
+        "--repeats", type=cli.integer(1, 1000), help="turns of each contender (default: 3)"
+    )
+    p.add_argument("--epochs", type=cli.integer(1, 10_000), help="of the whole job (default: 50)")
+    p.add_argument(
+        "--seeds", type=cli.integer(1, 1000), help="runs of the recipe for 98 %% (default: 10)"
     )
     p.add_argument(
-        "--repeats", type=cli.integer(1, 1000), default=3, help="of each contender (default: 3)"
+        "--contenders",
+        nargs="+",
+        metavar="NAME",
+        default=(),
+        help=f"only these: {', '.join(map(repr, CONTENDERS))} (default: all)",
+    )
+    p.add_argument(
+        "--quick", action="store_true", help="everything in miniature: no figure to be quoted"
+    )
+    p.add_argument(
+        "--out",
+        default="runs/benchmark",
+        metavar="DIR",
+        help="where the picture of growth goes (default: runs/benchmark)",
     )
     p.add_argument("--json", action="store_true", help="print JSON and nothing else")
     return p
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run every contender in turn, as often as asked; print medians and ratios."""
+    """Measure and report section by section; 1 if contenders disagree on what was computed."""
     args = parser().parse_args(argv)
-    seconds: dict[str, list[float]] = {name: [] for name in CONTENDERS}
-    for _ in range(args.repeats):
-        for name, command in CONTENDERS.items():
-            seconds[name].append(
-                timed([*command, "--data", args.data, "--epochs", str(args.epochs)])
-            )
+    results: dict[str, Any] = {}
+    described = machine.describe()
+    if not args.json:
+        print("  ".join(f"{name} {value}" for name, value in described.items()))
+    with tempfile.TemporaryDirectory() as folder:
+        setup = setup_from(args, Path(folder))
+        for name in args.section:
+            section = import_module(f"benchmarks.{name}")
+            results[name] = section.measure(setup)
+            if not args.json:
+                print(f"\n{section.TITLE}\n{section.report(results[name])}", flush=True)
     if args.json:
-        print(json.dumps({"machine": machine(), "epochs": args.epochs, "seconds": seconds}))
-    else:
-        report(seconds, args.epochs)
-    return 0
+        print(json.dumps({"machine": described, "quick": args.quick, **results}))
+    return int(any(not r.get("agreement", {"agree": True})["agree"] for r in results.values()))
 
 
-def timed(command: list[str]) -> float:
-    """Wall seconds of a new process that runs `command` in an empty folder, to its end."""
-    folder = tempfile.mkdtemp()
-    environment = {**os.environ, "PYTHONPATH": str(SCRIPTS.parent)}
-    begun = time.perf_counter()
-    try:
-        done = subprocess.run(
-            [sys.executable, *command],
-            cwd=folder,
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
+def setup_from(args: Any, folder: Path) -> Setup:
+    """What the flags ask for. Raises JaxnnError."""
+    from jaxnn import data
+
+    unknown = sorted(set(args.contenders) - set(CONTENDERS))
+    if unknown:
+        raise UsageError(
+            f"--contenders: {unknown[0]!r} is none; expected one of {', '.join(CONTENDERS)}"
         )
-        seconds = time.perf_counter() - begun
-    finally:
-        shutil.rmtree(folder)
-    if done.returncode != 0:
-        raise SystemExit(f"{' '.join(command)} failed:\n{done.stderr}")
-    return seconds
+    # The contenders are told where the data lie: a cold start has no cache directory to look in.
+    source = data.load(args.data).source
+    return Setup(
+        data=source if Path(source).exists() else args.data,
+        repeats=args.repeats or (1 if args.quick else 3),
+        seeds=args.seeds or (1 if args.quick else 10),
+        epochs=args.epochs or (2 if args.quick else 50),
+        quick=args.quick,
+        only=tuple(args.contenders),
+        folder=folder,
+        out=Path(args.out).resolve(),
+        notify=progress,
+    )
 
 
-def report(seconds: dict[str, list[float]], epochs: int) -> None:
-    """A line per contender: median, minimum and maximum, and the ratio to jaxnn's median."""
-    print("  ".join(f"{name} {value}" for name, value in machine().items()))
-    print(f"\n{epochs} epochs, process start to table   median s     min     max   ratio")
-    base = statistics.median(seconds["jaxnn"])
-    for name, values in seconds.items():
-        median = statistics.median(values)
-        print(
-            f"{name:<35}{median:>10.2f}{min(values):>8.2f}{max(values):>8.2f}{median / base:>8.2f}"
-        )
-
-
-def machine() -> dict[str, str]:
-    """What the figures depend on."""
-    return {
-        "cores": str(os.cpu_count()),
-        "load": f"{os.getloadavg()[0]:.1f}",
-        "python": platform.python_version(),
-        **{name: version(name) for name in ("jax", "numpy")},
-    }
+def progress(line: str) -> None:
+    """What is being measured, on a terminal's last line."""
+    if sys.stderr.isatty():
+        print(f"\r\033[K{line}\r", end="", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

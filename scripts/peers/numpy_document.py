@@ -1,7 +1,8 @@
 """The document's algorithm in NumPy, as the document has it: examples as columns, and float64.
 
 Its images are float32 and its weights and targets float64, so that NumPy computes in float64. The
-faults that lose examples are left out: every example is used once in every epoch.
+faults that lose examples are left out: every example is used once in every epoch. Whole, it is
+`python numpy_document.py`.
 """
 
 import argparse
@@ -9,11 +10,8 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from sklearn.metrics import classification_report
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
-
-from jaxnn import data  # the same bytes as every contender
 
 FLAGS = argparse.ArgumentParser(description=__doc__)
 FLAGS.add_argument("--data", default="mnist")
@@ -49,10 +47,43 @@ def loss(Y, A2):
     return -np.sum(Y * np.log(np.maximum(A2, 1e-300))) / Y.shape[1]
 
 
+def step(x, y, params, V, lr, beta):
+    grads = back_propagate(x, y, params, feed_forward(x, params), x.shape[1])
+    for name, grad in grads.items():
+        V[name] = beta * V[name] + (1 - beta) * grad
+        params[name] = params[name] - lr * V[name]
+
+
+def train_epoch(X, Y, order, params, V, lr, beta, batch_size):
+    X_shuffled, Y_shuffled = X[:, order], Y[:, order]
+    for begin in range(0, X.shape[1], batch_size):
+        end = begin + batch_size
+        step(X_shuffled[:, begin:end], Y_shuffled[:, begin:end], params, V, lr, beta)
+
+
+def prepare(problem):
+    X, Y = problem.X.T, np.eye(problem.n_classes)[problem.labels].T
+    shaped = {"W": lambda W: W, "b": lambda b: b[:, None]}
+    params = {name: shaped[name[0]](p.astype(float)) for name, p in problem.params.items()}
+    V = {name: np.zeros_like(value) for name, value in params.items()}
+    spec = problem.spec
+
+    def train(epoch):
+        order = problem.orders[epoch - 1]
+        train_epoch(X, Y, order, params, V, spec.lr, spec.beta, spec.batch_size)
+
+    return train, lambda: {n: p if n[0] == "W" else p[:, 0] for n, p in params.items()}
+
+
 def main():
+    from sklearn.metrics import classification_report
+
+    from jaxnn import data  # the same bytes as every contender
+
     args = FLAGS.parse_args()
     dataset = data.load(args.data)
-    X, X_test = (x.astype(np.float32).T / 255 for x in (dataset.x_train, dataset.x_test))
+    scale = np.float32(dataset.scale)
+    X, X_test = (x.astype(np.float32).T * scale for x in (dataset.x_train, dataset.x_test))
     Y, Y_test = (np.eye(10)[y].T for y in (dataset.y_train, dataset.y_test))
     rng = np.random.default_rng(args.seed)
     params = {
@@ -64,14 +95,7 @@ def main():
     V = {name: np.zeros_like(value) for name, value in params.items()}
     m = X.shape[1]
     for epoch in range(1, args.epochs + 1):
-        order = rng.permutation(m)
-        X_shuffled, Y_shuffled = X[:, order], Y[:, order]
-        for begin in range(0, m, BATCH):
-            x, y = X_shuffled[:, begin : begin + BATCH], Y_shuffled[:, begin : begin + BATCH]
-            grads = back_propagate(x, y, params, feed_forward(x, params), x.shape[1])
-            for name, grad in grads.items():
-                V[name] = BETA * V[name] + (1 - BETA) * grad
-                params[name] = params[name] - LR * V[name]
+        train_epoch(X, Y, rng.permutation(m), params, V, LR, BETA, BATCH)
         train_loss = loss(Y, feed_forward(X, params)["A2"])
         test_loss = loss(Y_test, feed_forward(X_test, params)["A2"])
         print(

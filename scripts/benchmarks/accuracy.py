@@ -1,0 +1,102 @@
+"""Time to accuracy: from process start to a test accuracy, by recipes that were fixed beforehand.
+
+Nothing here chooses anything: a recipe's hyperparameters come from a validation split, its number
+of epochs is part of it, and every seed counts, also one that does not get there.
+"""
+
+import re
+from typing import NamedTuple
+
+from benchmarks import processes
+from benchmarks.contenders import JAXNN
+from benchmarks.processes import SCRIPTS, FailedError, Watched
+from benchmarks.setup import Result, Setup
+from benchmarks.tables import mean_and_deviation, table
+
+TITLE = "Time to accuracy: process start to a test accuracy, mean ± standard deviation over seeds"
+
+
+class Attempt(NamedTuple):
+    """A target in per cent, who tries, and how; the first target is tried with `--seeds` seeds."""
+
+    target: float
+    contender: str
+    script: str
+    flags: tuple[str, ...] = ()
+
+
+ATTEMPTS = (
+    Attempt(98.0, JAXNN, "train.py", ("--recipe", "fast")),
+    Attempt(98.0, "PyTorch fused SGD", "peers/torch_recipe.py"),
+    Attempt(98.0, "Flax NNX + optax", "peers/flax_recipe.py"),
+    Attempt(99.0, JAXNN, "train.py", ("--recipe", "accurate")),
+    Attempt(99.5, JAXNN, "train.py", ("--recipe", "best")),
+)
+
+#: Seeds of the targets above the first, which take minutes to hours each.
+FEW_SEEDS = 3
+
+#: "epoch 2: test accuracy 97.9 %", or as scripts/train.py has it, or the summary at the end.
+ACCURACY = re.compile(r"^(?:epoch .*\btest |test )(?:accuracy )?([\d.]+)\s?%")
+
+
+def measure(setup: Setup) -> Result:
+    """A round per seed, in which every attempt takes its turn."""
+    attempts = [a for a in ATTEMPTS if a.contender in setup.chosen({a.contender: a})]
+    if setup.quick:
+        attempts = [a for a in attempts if a.target == ATTEMPTS[0].target]
+    found: list[Result] = [{**_described(a), "runs": []} for a in attempts]
+    for seed in range(setup.seeds):
+        for attempt, entry in zip(attempts, found, strict=True):
+            few = attempt.target != ATTEMPTS[0].target
+            if "skipped" in entry or (few and seed >= FEW_SEEDS):
+                continue
+            setup.notify(f"accuracy: {attempt.target} %, {attempt.contender}, seed {seed}")
+            command = [str(SCRIPTS / attempt.script), *attempt.flags]
+            command += ["--data", setup.data, "--seed", str(seed)]
+            try:
+                watched = processes.watch(command, setup.folder / f"{attempt.contender}-cache")
+                entry["runs"].append(outcome(watched, attempt.target))
+            except FailedError as error:
+                entry["skipped"] = str(error)
+    return {"attempts": found}
+
+
+def _described(attempt: Attempt) -> Result:
+    recipe = " ".join(attempt.flags[1:]) or "fast"
+    return {"target": attempt.target, "contender": attempt.contender, "recipe": recipe}
+
+
+def outcome(watched: Watched, target: float) -> Result:
+    """Seconds to the first line whose test accuracy is `target` or above (None: there is none),
+    to the process's end, and the accuracy that the recipe ends with.
+    """
+    lines = [
+        (second, float(match[1]))
+        for second, line in watched.lines
+        if (match := ACCURACY.match(line.strip()))
+    ]
+    reached = next((second for second, accuracy in lines if accuracy >= target), None)
+    return {"reached": reached, "end": watched.seconds, "accuracy": lines[-1][1]}
+
+
+def report(result: Result) -> str:
+    """A line per attempt."""
+    rows = []
+    for entry in result["attempts"]:
+        name = f"{entry['target']:g} %, {entry['contender']}, recipe {entry['recipe']}"
+        if "skipped" in entry:
+            rows.append([name, f"skipped: {entry['skipped']}"])
+            continue
+        runs = entry["runs"]
+        reached = [run["reached"] for run in runs if run["reached"] is not None]
+        rows.append(
+            [
+                name,
+                mean_and_deviation(reached, 2),
+                f"{len(reached)} of {len(runs)}",
+                mean_and_deviation([run["accuracy"] for run in runs], 2),
+                mean_and_deviation([run["end"] for run in runs], 2),
+            ]
+        )
+    return table(["", "s to target", "seeds there", "accuracy at end %", "s to end"], rows)
