@@ -66,17 +66,21 @@ class Trained(NamedTuple):
 
 
 class Standing(NamedTuple):
-    """Where a sweep stands. `done` of `total` epochs of single networks are over.
+    """Where a sweep stands, after an `epoch` of the `chunk` of runs that begins at number `first`.
 
-    `histories` has the records of every run so far (`fit.Progress`); a record's seconds are the
-    run's share of the program's. A run in `diverged` ends before the epoch that this names.
-    `progress` gives the state of the run of a point that is best by validation loss: of a point
-    that trains at this moment, only until the sweep goes on.
+    `done` of `total` epochs of single networks are over; this one took so many `seconds` for all of
+    its runs. `histories` has the records of every run so far (as `fit.Progress` has them; a
+    record's seconds are the run's share of the program's). A run in `diverged` ends before the
+    epoch that this names. `progress` gives the state of a point's best run by validation loss,
+    until the sweep goes on.
     """
 
+    chunk: Sequence[Config]
+    first: int
+    epoch: int
+    seconds: float
     done: int
     total: int
-    seconds: float
     histories: Mapping[Config, tuple[Record, ...]]
     diverged: Mapping[Config, int]
     progress: Callable[[Config], Progress]
@@ -102,11 +106,11 @@ def sweep(
     all by default. Raises `UsageError` where one network does not fit into the memory.
     """
     devices = devices or jax.devices()
-    memory = memory or int(SHARE_OF_FREE_MEMORY * free_memory(devices))
-    histories: dict[Config, tuple[Record, ...]] = {config: () for config in configs}
+    memory = memory or _allowance(devices)
+    histories: dict[Config, tuple[Record, ...]] = dict.fromkeys(configs, ())
     diverged: dict[Config, int] = {}
     kept: dict[Config, Progress] = {}
-    total, done = sum(config.epochs for config in configs), 0
+    total, done, first = sum(config.epochs for config in configs), 0, 0
 
     for group in groups(configs):
         used = devices[: len(group)]
@@ -122,8 +126,11 @@ def sweep(
                 _note(chunk, epoch, measures, seconds, histories, diverged)
                 done += len(chunk)
                 progress = partial(_progress, kept, chunk, trained, histories)
-                yield Standing(done, total, seconds, histories, diverged, progress)
+                yield Standing(
+                    chunk, first, epoch, seconds, done, total, histories, diverged, progress
+                )
             _keep_best(chunk, histories, diverged, progress, kept)
+            first += len(chunk)
 
 
 class Program:
@@ -155,15 +162,15 @@ class Program:
         n_x, n_classes = self.dataset.n_x, self.dataset.n_classes
         states = [initial_state(config, n_x, n_classes) for config in runs]
         rows = {config.seed: _rows(self.dataset, config) for config in runs}
+        kept, held = (np.stack([rows[config.seed][part] for config in runs]) for part in (0, 1))
         members = Members(
             jnp.stack([jax.random.fold_in(jax.random.key(config.seed), 1) for config in runs]),
             _stack([hyperparameters(config) for config in runs]),
-            *(np.stack([rows[config.seed][part] for config in runs]) for part in (0, 1)),
+            jnp.asarray(kept),
+            jnp.asarray(held),
         )
         state = _stack(states)
-        trained = Trained(
-            state, jax.tree.map(np.copy, state.params), np.full(self.size, np.inf, np.float32)
-        )
+        trained = Trained(state, jax.tree.map(np.copy, state.params), jnp.full(self.size, jnp.inf))
         placed: tuple[Members, Trained] = jax.device_put((members, trained), self.apart)
         return placed
 
@@ -220,9 +227,18 @@ def chunks(
     return [list(group[first : first + size]) for first in range(0, len(group), size)]
 
 
-def memory_needed(
-    dataset: Dataset, config: Config, devices: int, platform: str
-) -> tuple[int, int]:
+def require_memory(dataset: Dataset, configs: Sequence[Config], memory: int | None = None) -> None:
+    """Raises `UsageError` where one network of some group does not fit: before any is trained."""
+    devices = jax.devices()
+    for group in groups(configs):
+        chunks(dataset, group, memory or _allowance(devices), devices[: len(group)])
+
+
+def _allowance(devices: Sequence[jax.Device]) -> int:
+    return int(SHARE_OF_FREE_MEMORY * free_memory(devices))
+
+
+def memory_needed(dataset: Dataset, config: Config, devices: int, platform: str) -> tuple[int, int]:
     """Bytes of device memory that a chunk takes: those for any number of runs, and for each one.
 
     The images are on every device. A run has its state and its best parameters, twice: before and
@@ -248,7 +264,7 @@ def free_memory(devices: Sequence[jax.Device]) -> int:
     CPU's."""
     found = [device.memory_stats() for device in devices]
     if all(found):
-        return len(found) * min(f["bytes_limit"] - f["bytes_in_use"] for f in found)
+        return int(len(found) * min(f["bytes_limit"] - f["bytes_in_use"] for f in found))
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
         sizes = dict(line.split(":") for line in lines)
@@ -343,7 +359,9 @@ def _keep_best(
 ) -> None:
     """Copy the best run of each point to the host, before the chunk's memory is used again."""
     for point in points(histories, diverged):
-        best = best_run(point) if point.runs else None
+        if not point.runs:
+            continue
+        best = best_run(point)
         if best in chunk:
             kept[best] = progress(best)
         for config in point.runs:
