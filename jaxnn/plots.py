@@ -188,7 +188,10 @@ def heat_map(
         axes.grid(visible=False)
         axes.tick_params(length=0)
         _write_means(axes, mean, half, norm, low)
-    bar = figure.colorbar(image, ax=list(grids.flat[: len(panels)]), shrink=0.9)
+    ticks = np.geomspace(low, high, 5 if high > low else 1)
+    bar = figure.colorbar(image, ax=list(grids.flat[: len(panels)]), shrink=0.9, ticks=ticks)
+    bar.minorticks_off()
+    bar.ax.set_yticklabels([f"{tick:.3g}" for tick in ticks])
     bar.set_label("cross-entropy (nats)")
     return figure
 

@@ -13,6 +13,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -87,10 +88,14 @@ class Standing(NamedTuple):
 
 
 def use_every_core(runs: int) -> None:
-    """Make a device of each core of this CPU, for up to so many runs: before jax is first used."""
+    """Make a device of each core of this CPU, for up to so many runs.
+
+    Once jax is in use, or where XLA_FLAGS says how many there are, nothing changes.
+    """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     if "host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
-        jax.config.update("jax_num_cpu_devices", max(1, min(cores or 1, runs)))
+        with suppress(RuntimeError):
+            jax.config.update("jax_num_cpu_devices", max(1, min(cores or 1, runs)))
 
 
 def sweep(

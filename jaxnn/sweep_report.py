@@ -241,7 +241,7 @@ def write(
     try:
         write_bytes(folder / TABLE, table(points).encode())
         write_bytes(folder / HISTORIES, "".join(lines).encode())
-        if pictures and any(point.loss for point in points):
+        if pictures and best_point(points):
             canvas.write(folder / HEAT_MAP, lambda: heat_map(points, name))
         write_json(folder / RESULTS, {**more, **figures(standing, points)})
     except OSError as error:
