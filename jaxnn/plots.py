@@ -152,6 +152,50 @@ def held_out(record: Record, measure: str) -> float:
     return float(record[f"{part}_{measure}"])
 
 
+def heat_map(
+    panels: Mapping[str, Array],
+    rows: tuple[str, Sequence[str]],
+    columns: tuple[str, Sequence[str]],
+    name: str,
+) -> "Figure":
+    """Mean validation losses over two settings, a panel for each combination of the others.
+
+    panels: (2, r, c) by title: the means, NaN where there is none, and half of their confidence
+    intervals, NaN where there is none. `rows` and `columns` name the settings and their values.
+    """
+    from matplotlib.colors import LogNorm
+
+    means = np.stack([panel[0] for panel in panels.values()])
+    low, high = np.nanmin(means), np.nanmax(means)
+    norm = LogNorm(low, high * (1 + 1e-6))
+    across = math.ceil(math.sqrt(len(panels)))
+    down = math.ceil(len(panels) / across)
+    width, height = 1.15 * len(columns[1]) + 1.1, 0.6 * len(rows[1]) + 0.9
+    figure = canvas.blank(max(across * width + 1.2, 6.4), max(down * height + 0.9, 3))
+    figure.suptitle(
+        f"{name}: mean validation loss at the chosen epoch (nats), darker is better\n"
+        "± half a 95 % confidence interval; the best is framed; – where a run diverged"
+    )
+    grids = figure.subplots(down, across, squeeze=False)
+    for axes in grids.flat[len(panels) :]:
+        axes.remove()
+    for axes, (title, (mean, half)) in zip(grids.flat, panels.items(), strict=False):
+        image = axes.imshow(mean, cmap="Blues_r", norm=norm, aspect="auto")
+        axes.set_title(title)
+        axes.set(xlabel=columns[0], ylabel=rows[0])
+        axes.set_xticks(range(len(columns[1])), columns[1])
+        axes.set_yticks(range(len(rows[1])), rows[1])
+        axes.grid(visible=False)
+        axes.tick_params(length=0)
+        _write_means(axes, mean, half, norm, low)
+    ticks = np.geomspace(low, high, 5 if high > low else 1)
+    bar = figure.colorbar(image, ax=list(grids.flat[: len(panels)]), shrink=0.9, ticks=ticks)
+    bar.minorticks_off()
+    bar.ax.set_yticklabels([f"{tick:.3g}" for tick in ticks])
+    bar.set_label("cross-entropy (nats)")
+    return figure
+
+
 def confusion(truth: Array, probabilities: Array, name: str) -> "Figure":
     """How often each class (row) was taken for each (column); coloured by the share of the row."""
     from matplotlib.colors import PowerNorm
@@ -279,6 +323,21 @@ def _class_ticks(axes: "Axes", n_classes: int) -> None:
     axes.set_yticks(ticks, map(str, ticks), fontsize=size)
     axes.grid(visible=False)
     axes.tick_params(length=0)
+
+
+def _write_means(axes: "Axes", mean: Array, half: Array, norm: Any, lowest: float) -> None:
+    from matplotlib.patches import Rectangle
+
+    for (row, column), value in np.ndenumerate(mean):
+        known = not np.isnan(value)
+        text = f"{value:.4f}" if known else "–"
+        if not np.isnan(half[row, column]):
+            text += f"\n± {half[row, column]:.4f}"
+        colour = "white" if known and norm(value) < 0.5 else "black"
+        axes.text(column, row, text, ha="center", va="center", color=colour, size=9)
+        if value == lowest:
+            frame = Rectangle((column - 0.47, row - 0.45), 0.94, 0.9, fill=False, lw=2.5)
+            axes.add_patch(frame).set_edgecolor(VERMILION)
 
 
 def _write_counts(axes: "Axes", counts: Array, share: Array) -> None:
