@@ -5,14 +5,14 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jax.stages import Compiled
 
 from jaxnn import display, plots, report, results, runs
 from jaxnn.activations import ACTIVATIONS
 from jaxnn.config import Config
 from jaxnn.data import Dataset
 from jaxnn.errors import StorageError, TrainingRefusedError
-from jaxnn.fit import Progress, compile_evaluation, compiled_epoch, start
+from jaxnn.feeding import Feed, fed
+from jaxnn.fit import Engine, Progress, compile_evaluation, compiled_epoch, start
 from jaxnn.gradcheck import GradientReport, verify_network
 from jaxnn.metrics import Report
 from jaxnn.runs import Run
@@ -31,16 +31,20 @@ class Conclusion(NamedTuple):
     test: Evaluation
 
 
-def compiling(training_set: Dataset, config: Config) -> Future[Compiled]:
+def compiling(training_set: Dataset, config: Config, to: Feed | None = None) -> Future[Engine]:
     """The program of an epoch, and those of the evaluation, compiled while other work goes on.
+
+    The data lie on one device, or are fed to several, or piece by piece, as `to` says.
 
     XLA compiles outside Python's lock: with a second core, verification costs no time.
     """
 
-    def programs() -> Compiled:
-        one_epoch = compiled_epoch(training_set, config)
+    def programs() -> Engine:
+        if to is not None:
+            return fed(training_set, config, to)
+        engine = Engine(compiled_epoch(training_set, config))
         compile_evaluation(training_set, config)
-        return one_epoch
+        return engine
 
     worker = ThreadPoolExecutor(1)
     future = worker.submit(programs)
@@ -67,13 +71,18 @@ def verify(training_set: Dataset, config: Config) -> GradientReport:
 
 
 def conclude(
-    run: Run, dataset: Dataset, progress: Progress, check: GradientReport, seconds: float
+    run: Run,
+    dataset: Dataset,
+    progress: Progress,
+    check: GradientReport,
+    seconds: float,
+    rows: int | None = None,
 ) -> Conclusion:
     """Open the test set, and write parameters, table and figures into the run's folder.
 
     Raises `StorageError` where they cannot be written: the trained network is in its checkpoint.
     """
-    test = results.test(dataset, run.config, progress.chosen)
+    test = results.test(dataset, run.config, progress.chosen, rows)
     classes = results.report(dataset, test)
     table = display.table(classes, test.accuracy)
     result = {

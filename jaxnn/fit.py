@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -17,7 +17,7 @@ from jaxnn.config import Config
 from jaxnn.data import Dataset
 from jaxnn.errors import TrainingDivergedError
 from jaxnn.mlp import Params, init_params
-from jaxnn.training import Evaluation, Hyper, TrainState, evaluate, init_state, train_epoch
+from jaxnn.training import Hyper, TrainState, evaluate, init_state, train_epoch
 
 Record = dict[str, Any]
 
@@ -43,6 +43,21 @@ class Progress(NamedTuple):
     def chosen(self) -> Params:
         """The parameters that the run stands for: the best by validation, else the latest."""
         return self.best or self.state.params
+
+
+class Engine(NamedTuple):
+    """What computes a run.
+
+    `put` brings (state, training set, held-out set) to where they are needed. `one_epoch` takes
+    (state, images, labels, scale, key, hyper), and `evaluate` is as in `training`: its result has a
+    loss and an accuracy. No more than `rows` examples at a time are put on a device, if that is
+    said. The default is one device that holds all data; `feeding` has another.
+    """
+
+    one_epoch: Callable[..., TrainState]
+    put: Callable[[Any], Any] = jax.device_put
+    evaluate: Callable[..., Any] = evaluate
+    rows: int | None = None
 
 
 def hyperparameters(config: Config) -> Hyper:
@@ -89,7 +104,7 @@ def compiled_epoch(dataset: Dataset, config: Config) -> Compiled:
     hyper, scale, key = jax.eval_shape(
         lambda: (hyperparameters(config), jnp.float32(0), jax.random.key(0))
     )
-    small = SMALL[0] <= config.batch_size * dataset.n_x * config.n_h[0] <= SMALL[1]
+    small = has_small_products(dataset, config)
     lowered = train_epoch.lower(
         state,
         *_shapes(dataset.x_train, dataset.y_train),
@@ -101,6 +116,11 @@ def compiled_epoch(dataset: Dataset, config: Config) -> Compiled:
         transposed=small,
     )
     return compiled(lowered, spread=small)
+
+
+def has_small_products(dataset: Dataset, config: Config) -> bool:
+    """Whether one thread is as fast as two that are not ready at once (`SMALL`)."""
+    return SMALL[0] <= config.batch_size * dataset.n_x * config.n_h[0] <= SMALL[1]
 
 
 def compile_evaluation(dataset: Dataset, config: Config) -> None:
@@ -116,11 +136,11 @@ def fit(
     dataset: Dataset,
     config: Config,
     progress: Progress | None = None,
-    one_epoch: Compiled | None = None,
+    engine: Engine | None = None,
 ) -> Iterator[Progress]:
     """Train for the epochs that are left, yielding after each.
 
-    `one_epoch` is what `compiled_epoch` returned; it is compiled first if it is not given.
+    `engine` computes; without one, `compiled_epoch` is compiled first.
 
     Epoch e is shuffled by a key that depends on the seed and on e alone: a run that goes on from
     any `progress` repeats the uninterrupted run bit for bit, on the same machine and versions.
@@ -131,16 +151,16 @@ def fit(
     activation = ACTIVATIONS[config.activation]
     hyper, scale = hyperparameters(config), jnp.float32(dataset.scale)
     keys = jax.random.fold_in(jax.random.key(config.seed), 1)
-    state, train, held_out = jax.device_put(
+    engine = engine or Engine(compiled_epoch(dataset, config))
+    state, train, held_out = engine.put(
         (state, (dataset.x_train, dataset.y_train), (dataset.x_test, dataset.y_test))
     )
     held_out_name = "validation" if config.validation else "test"
-    one_epoch = one_epoch or compiled_epoch(dataset, config)
 
     def measured(params: Params) -> Record:
         return _measures(
             **{
-                name: evaluate(params, *split, scale, activation=activation)
+                name: engine.evaluate(params, *split, scale, activation=activation)
                 for name, split in (("train", train), (held_out_name, held_out))
             }
         )
@@ -148,7 +168,7 @@ def fit(
     while len(history) < config.epochs and not out_of_patience(history, config.patience):
         key = jax.random.fold_in(keys, len(history) + 1)
         begun = time.perf_counter()
-        state = jax.block_until_ready(one_epoch(state, *train, scale, key, hyper))
+        state = jax.block_until_ready(engine.one_epoch(state, *train, scale, key, hyper))
         seconds = time.perf_counter() - begun
         record = {"epoch": len(history) + 1, **measured(state.params), "seconds": seconds}
         _require_finite(record, config)
@@ -173,7 +193,7 @@ def out_of_patience(history: Sequence[Record], patience: int | None) -> bool:
     return bool(history) and patience is not None and len(history) - best_epoch(history) >= patience
 
 
-def _measures(**evaluations: Evaluation) -> Record:
+def _measures(**evaluations: Any) -> Record:
     losses = {f"{name}_loss": float(e.loss) for name, e in evaluations.items()}
     return losses | {f"{name}_accuracy": e.accuracy for name, e in evaluations.items()}
 

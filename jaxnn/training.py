@@ -102,20 +102,52 @@ def train_epoch(
     """
     n = images.shape[0]
     order = permutation(key, n)
+    whole = n - n % batch_size
+
+    def gathered(rows: Array) -> tuple[Array, Array]:
+        return (
+            images.at[rows].get(mode="promise_in_bounds"),
+            labels.at[rows].get(mode="promise_in_bounds"),
+        )
+
+    run = partial(
+        train_batches,
+        read=gathered,
+        scale=scale,
+        hyper=hyper,
+        optimiser=optimiser,
+        activation=activation,
+        transposed=transposed,
+    )
+    state = run(state, order[:whole].reshape(-1, batch_size))
+    return run(state, order[None, whole:]) if whole < n else state
+
+
+def train_batches(
+    state: TrainState,
+    batches: Any,
+    read: Callable[[Any], tuple[Array, Array]],
+    scale: Array,
+    hyper: Hyper,
+    *,
+    optimiser: Optimiser = momentum,
+    activation: Activation = sigmoid,
+    transposed: bool = False,
+) -> TrainState:
+    """One step for each of `batches`, a pytree whose leaves have the batches along axis 0.
+
+    `read` makes of one of them its images (m, n_x) as stored and its labels (m,).
+    """
     n_classes = state.params[f"b{depth(state.params)}"].shape[0]
 
-    def step(state: TrainState, rows: Array) -> tuple[TrainState, None]:
-        X = unit_interval(images.at[rows].get(mode="promise_in_bounds"), scale)
-        Y = one_hot(labels.at[rows].get(mode="promise_in_bounds"), n_classes)
+    def step(state: TrainState, batch: Any) -> tuple[TrainState, None]:
+        images, labels = read(batch)
+        X, Y = unit_interval(images, scale), one_hot(labels, n_classes)
         grads = lay(gradient(lay(state.params), X, Y, activation))
         return _updated(state, grads, optimiser(**hyper)), None
 
     lay = _transposed if transposed else lambda tree: tree
-    whole = n - n % batch_size
-    state, _ = jax.lax.scan(step, lay(state), order[:whole].reshape(-1, batch_size))
-    if whole < n:
-        state, _ = step(state, order[whole:])
-    trained: TrainState = lay(state)
+    trained: TrainState = lay(jax.lax.scan(step, lay(state), batches)[0])
     return trained
 
 

@@ -14,10 +14,8 @@ from jaxnn.errors import TrainingDivergedError, UsageError
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-    from jax.stages import Compiled
-
     from jaxnn.data import Dataset
-    from jaxnn.fit import Progress
+    from jaxnn.fit import Engine, Progress
     from jaxnn.gradcheck import GradientReport
     from jaxnn.runs import Run
 
@@ -38,10 +36,15 @@ Every flag may also be written with hyphens: --batch-size is --batch_size."""
 
 
 class Options(NamedTuple):
-    """What a run is not defined by: when the command began, and whether to draw."""
+    """What a run is not defined by: when the command began, whether to draw, and on what it runs.
+
+    `memory` is in MiB of data on each device.
+    """
 
     begun: float
     pictures: bool
+    devices: int | None
+    memory: int | None
 
 
 def parser() -> cli.Parser:
@@ -124,6 +127,21 @@ def parser() -> cli.Parser:
         help="of the initial weights and the shuffling: the same seed gives the same run "
         f"(default: {default.seed})",
     )
+    devices = p.add_argument_group("devices")
+    devices.add_argument(
+        "--devices",
+        type=cli.integer(1, 1024),
+        metavar="N",
+        help="share the examples of every batch out among N devices, which a CPU makes of its "
+        "cores; the result is the same but for rounding (default: 1)",
+    )
+    devices.add_argument(
+        "--device_memory",
+        type=cli.integer(1, 2**30),
+        metavar="MIB",
+        help="keep no more than so many MiB of data on each device, and ship the rest in its turn; "
+        "the result is the same (default: half of what a GPU has; no limit on a CPU)",
+    )
     run = p.add_argument_group("run")
     run.add_argument(
         "--out",
@@ -145,21 +163,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Read, verify, train, report."""
     begun = time.perf_counter()
     given = vars(parser().parse_args(argv))
-    options = Options(begun, pictures=not given.pop("no_plots", False))
+    options = Options(
+        begun,
+        pictures=not given.pop("no_plots", False),
+        devices=given.pop("devices", 1),
+        memory=given.pop("device_memory", None),
+    )
     return resume(given, options) if "resume" in given else begin(given, options)
 
 
 def begin(given: Mapping[str, Any], options: Options) -> int:
     """A new run. Its folder is made only when nothing is left that could be wrong."""
-    from jaxnn import compilation, data, display, experiment, runs
+    from jaxnn import compilation, data, display, experiment, feeding, parallel, runs
     from jaxnn.fit import start
 
     compilation.keep_programs(data.cache_dir() / "compiled")
     config = configuration(Config(), given)
+    mesh = parallel.mesh(options.devices)
     dataset = data.load(given.get("data", "auto"), notify=display.notice)
     training_set = agreeing_with_data(dataset, config, given.get("n_x"))
+    to = feeding.feed(mesh, training_set, config, options.memory)
     display.summary(dataset, config)
-    one_epoch = experiment.compiling(training_set, config)
+    engine = experiment.compiling(training_set, config, to)
     check = experiment.verify(training_set, config)
     display.verdict(check)
     argument = given.get("data", "auto")
@@ -167,14 +192,15 @@ def begin(given: Mapping[str, Any], options: Options) -> int:
     with runs.locked(run.folder):
         progress = start(config, dataset.n_x, dataset.n_classes)
         runs.save(run, progress)
-        return train(run, dataset, training_set, progress, check, one_epoch, options)
+        return train(run, dataset, training_set, progress, check, engine, options)
 
 
 def resume(given: Mapping[str, Any], options: Options) -> int:
     """Go on with a run from its latest whole checkpoint."""
-    from jaxnn import compilation, data, display, experiment, runs
+    from jaxnn import compilation, data, display, experiment, feeding, parallel, runs
 
     compilation.keep_programs(data.cache_dir() / "compiled")
+    mesh = parallel.mesh(options.devices)
     folder = Path(given["resume"])
     with runs.locked(folder):
         run, progress = runs.load(folder, display.notice)
@@ -187,12 +213,13 @@ def resume(given: Mapping[str, Any], options: Options) -> int:
         dataset = data.load(given.get("data", run.data["argument"]), notify=display.notice)
         runs.require_same_data(run, dataset)
         training_set = agreeing_with_data(dataset, run.config, given.get("n_x"))
+        to = feeding.feed(mesh, training_set, run.config, options.memory)
         display.summary(dataset, run.config)
-        one_epoch = experiment.compiling(training_set, run.config)
+        engine = experiment.compiling(training_set, run.config, to)
         check = experiment.verify(training_set, run.config)
         display.verdict(check)
         runs.reopen(run, progress)
-        return train(run, dataset, training_set, progress, check, one_epoch, options)
+        return train(run, dataset, training_set, progress, check, engine, options)
 
 
 def configuration(base: Config, given: Mapping[str, Any]) -> Config:
@@ -251,7 +278,7 @@ def train(
     training_set: "Dataset",
     latest: "Progress",
     check: "GradientReport",
-    one_epoch: "Future[Compiled]",
+    engine: "Future[Engine]",
     options: Options,
 ) -> int:
     """Train for the epochs that are left, then open the test set and write the results."""
@@ -259,7 +286,7 @@ def train(
     from jaxnn.fit import fit
     from jaxnn.interrupt import Interrupted, until_interrupted
 
-    epochs = until_interrupted(fit(training_set, run.config, latest, one_epoch.result()))
+    epochs = until_interrupted(fit(training_set, run.config, latest, engine.result()))
     try:
         for progress in display.epochs(epochs, run.config.epochs, len(latest.history)):
             runs.save(run, progress)
@@ -273,7 +300,7 @@ def train(
             f"{run.folder}"
         ) from error
     seconds = time.perf_counter() - options.begun
-    conclusion = experiment.conclude(run, dataset, latest, check, seconds)
+    conclusion = experiment.conclude(run, dataset, latest, check, seconds, engine.result().rows)
     display.outcome(conclusion.table, conclusion.result)
     experiment.illustrate(run, dataset, latest, conclusion, options.pictures)
     display.where(run.folder)

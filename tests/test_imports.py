@@ -24,6 +24,19 @@ BELOW = {
     "data": {"data", "errors", "files"},
     "compilation": set(),
     "fit": {"activations", "compilation", "config", "data", "errors", "mlp", "training"},
+    "parallel": {"errors", "training"},
+    "feeding": {
+        "activations",
+        "compilation",
+        "config",
+        "data",
+        "errors",
+        "fit",
+        "mlp",
+        "parallel",
+        "shuffle",
+        "training",
+    },
     "gradcheck": {"activations", "errors", "gradcheck", "losses", "mlp"},
 }
 
