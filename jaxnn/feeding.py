@@ -23,7 +23,7 @@ from jaxnn.activations import ACTIVATIONS
 from jaxnn.compilation import compiled
 from jaxnn.config import Config
 from jaxnn.data import Dataset
-from jaxnn.errors import UsageError
+from jaxnn.errors import PeerLostError, UsageError
 from jaxnn.fit import Engine, has_small_products, hyperparameters, state_shapes
 from jaxnn.mlp import Params
 from jaxnn.parallel import evaluation, everywhere, share_out, shared_out
@@ -114,7 +114,23 @@ def fed(dataset: Dataset, config: Config, to: Feed) -> Engine:
             state = jax.block_until_ready(program(state, batches, scale, hyper))
         return state
 
-    return Engine(one_epoch, put, partial(_scores, to), to.rows(dataset.x_train))
+    scores = partial(_scores, to)
+    return Engine(_together(one_epoch), put, _together(scores), to.rows(dataset.x_train))
+
+
+def _together(function: Callable[..., T]) -> Callable[..., T]:
+    """Where several processes compute together, an error is the loss of one of them."""
+
+    def call(*args: Any, **options: Any) -> T:
+        try:
+            return function(*args, **options)
+        except (jax.errors.JaxRuntimeError, ValueError) as error:
+            if jax.process_count() == 1:
+                raise
+            reason = str(error).partition(" [")[0].partition("\n")[0].rstrip(":")
+            raise PeerLostError(f"another process of this run is lost ({reason:.120})") from error
+
+    return call
 
 
 def chunks(n: int, batch_size: int, most: int) -> list[Chunk]:
@@ -198,14 +214,15 @@ def _shipped(
     rows = order[chunk.first :][: chunk.batches * chunk.size].reshape(chunk.batches, chunk.size)
     rows = np.pad(rows, ((0, 0), (0, _padded(chunk.size, mesh) - chunk.size)), mode="edge")
 
-    def gathered(source: Values) -> Array:
+    def shipped(source: Values) -> Array:
         def share(at: Any) -> Values:
-            return source.take(rows[at[:2]], axis=0)
+            gathered: Values = source.take(rows[at[:2]], axis=0)
+            return gathered
 
         shape = (*rows.shape, *source.shape[1:])
         return jax.make_array_from_callback(shape, shared_out(mesh, 1), share)
 
-    return gathered(images), gathered(labels)
+    return shipped(images), shipped(labels)
 
 
 def _scores(

@@ -7,9 +7,9 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from jaxnn import cli
+from jaxnn import cli, cluster
 from jaxnn.config import Config
-from jaxnn.errors import TrainingDivergedError, UsageError
+from jaxnn.errors import PeerLostError, TrainingDivergedError, UsageError
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -45,6 +45,7 @@ class Options(NamedTuple):
     pictures: bool
     devices: int | None
     memory: int | None
+    joined: cluster.Cluster | None = None
 
 
 def parser() -> cli.Parser:
@@ -142,6 +143,24 @@ def parser() -> cli.Parser:
         help="keep no more than so many MiB of data on each device, and ship the rest in its turn; "
         "the result is the same (default: half of what a GPU has; no limit on a CPU)",
     )
+    devices.add_argument(
+        "--coordinator",
+        metavar="HOST:PORT",
+        help="train together with other processes: where the first one listens, the same for all; "
+        "auto takes it, and the next two, from Slurm or Open MPI (default: train alone)",
+    )
+    devices.add_argument(
+        "--processes",
+        type=cli.integer(1, 65_536),
+        metavar="N",
+        help="how many processes train together; --devices is then of each",
+    )
+    devices.add_argument(
+        "--process",
+        type=cli.integer(0, 65_535),
+        metavar="I",
+        help="which of them this is, from 0; 0 writes the results",
+    )
     run = p.add_argument_group("run")
     run.add_argument(
         "--out",
@@ -166,10 +185,49 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = Options(
         begun,
         pictures=not given.pop("no_plots", False),
-        devices=given.pop("devices", 1),
+        devices=given.pop("devices", None if "coordinator" in given else 1),
         memory=given.pop("device_memory", None),
     )
+    together = cluster.requested(given)
+    if together:
+        return cluster.run(together, lambda joined: command(given, options, joined))
+    return command(given, options)
+
+
+def command(
+    given: Mapping[str, Any], options: Options, joined: cluster.Cluster | None = None
+) -> int:
+    """A new run, an old one, or a share in one that another process writes."""
+    options = options._replace(joined=joined)
+    if joined and not cluster.writes():
+        return assist(given, options)
     return resume(given, options) if "resume" in given else begin(given, options)
+
+
+def assist(given: Mapping[str, Any], options: Options) -> int:
+    """Compute this process's share of a run, and write nothing."""
+    from jaxnn import compilation, data, display, feeding, parallel, runs
+    from jaxnn.fit import fit, start
+
+    compilation.keep_programs(data.cache_dir() / "compiled")
+    mesh = parallel.mesh(options.devices)
+    if "resume" in given:
+        run, progress = runs.load(Path(given["resume"]), display.notice)
+        config = agreeing_with_run(run.config, given)
+        dataset = data.load(given.get("data", run.data["argument"]), notify=display.notice)
+    else:
+        config = configuration(Config(), given)
+        dataset = data.load(given.get("data", "auto"), notify=display.notice)
+        progress = start(config, dataset.n_x, dataset.n_classes)
+    training_set = agreeing_with_data(dataset, config, given.get("n_x"))
+    to = feeding.feed(mesh, training_set, config, options.memory)
+    if to is None:
+        raise UsageError("--processes 1: expected 2 or more, or no --coordinator")
+    cluster.require_agreement(config, dataset.fingerprint(), len(progress.history))
+    engine = feeding.fed(training_set, config, to)
+    for _ in fit(training_set, config, progress, engine):
+        pass
+    return 0
 
 
 def begin(given: Mapping[str, Any], options: Options) -> int:
@@ -286,6 +344,9 @@ def train(
     from jaxnn.fit import fit
     from jaxnn.interrupt import Interrupted, until_interrupted
 
+    if options.joined:
+        options.joined.tell(str(run.folder).encode())
+        cluster.require_agreement(run.config, dataset.fingerprint(), len(latest.history))
     epochs = until_interrupted(fit(training_set, run.config, latest, engine.result()))
     try:
         for progress in display.epochs(epochs, run.config.epochs, len(latest.history)):
@@ -299,6 +360,8 @@ def train(
             f"{error}; epoch {len(latest.history)}, the last with a finite loss, is kept in "
             f"{run.folder}"
         ) from error
+    except PeerLostError as error:
+        raise PeerLostError(f"{error}{cluster.how_to_go_on(str(run.folder))}") from error
     seconds = time.perf_counter() - options.begun
     conclusion = experiment.conclude(run, dataset, latest, check, seconds, engine.result().rows)
     display.outcome(conclusion.table, conclusion.result)

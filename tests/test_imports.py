@@ -24,6 +24,7 @@ BELOW = {
     "data": {"data", "errors", "files"},
     "compilation": set(),
     "fit": {"activations", "compilation", "config", "data", "errors", "mlp", "training"},
+    "cluster": {"cli", "errors"},
     "parallel": {"errors", "training"},
     "feeding": {
         "activations",
