@@ -71,18 +71,23 @@ def requested(flags: Mapping[str, Any]) -> Cluster | None:
     return Cluster(coordinator, processes, process)
 
 
-def run(cluster: Cluster, command: Callable[[Cluster], int]) -> int:
-    """Join the others, run `command`, and part: the exit status. Call it before jax is imported.
+def run(cluster: Cluster, devices: int | None, command: Callable[[Cluster], int]) -> int:
+    """Join the others with so many devices (None: all), run `command`, and part: the exit status.
+
+    Call it before jax is imported, since it forks.
 
     After an error or an interruption the process ends at once, without waiting for the others.
     """
     cluster = _watched(cluster)
     try:
-        _join(cluster)
+        _join(cluster, devices)
         status = command(cluster)
     except JaxnnError as error:
         print(f"error: {error}", file=sys.stderr)
         _leave(cluster, cli.USER_ERROR)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        _leave(cluster, cli.INTERRUPTED)
     except BaseException:
         traceback.print_exc()
         _leave(cluster, 1)
@@ -118,11 +123,14 @@ def require_agreement(*facts: Any) -> None:
         )
 
 
-def _join(cluster: Cluster) -> None:
+def _join(cluster: Cluster, devices: int | None) -> None:
     import jax
     from jax.experimental import multihost_utils
 
-    _require_port(cluster)
+    from jaxnn import parallel
+
+    require_port(cluster)
+    parallel.request(devices)
     try:
         jax.distributed.initialize(
             cluster.coordinator,
@@ -141,8 +149,8 @@ def _join(cluster: Cluster) -> None:
     multihost_utils.sync_global_devices("met")
 
 
-def _require_port(cluster: Cluster) -> None:
-    """The runtime crashes where the first process finds its port taken."""
+def require_port(cluster: Cluster) -> None:
+    """Raises `UsageError` where the first process's port is taken: the runtime would crash."""
     if cluster.coordinator is None or cluster.process != 0:
         return
     port = int(cluster.coordinator.rpartition(":")[2])

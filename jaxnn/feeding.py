@@ -112,6 +112,7 @@ def fed(dataset: Dataset, config: Config, to: Feed) -> Engine:
         for chunk, batches in ahead(ship, plan):
             program = programs[chunk.batches, chunk.size]
             state = jax.block_until_ready(program(state, batches, scale, hyper))
+            del batches
         return state
 
     scores = partial(_scores, to)
@@ -145,7 +146,10 @@ def chunks(n: int, batch_size: int, most: int) -> list[Chunk]:
 
 
 def ahead(function: Callable[[S], T], arguments: Sequence[S]) -> Iterator[tuple[S, T]]:
-    """Each argument with the function's value there, the next of which is under way meanwhile."""
+    """Each argument with the function's value there, the next of which is under way meanwhile.
+
+    There are two values at a time if the caller lets go of each before asking for the next.
+    """
     with ThreadPoolExecutor(1) as worker:
         coming = worker.submit(function, arguments[0])
         for argument, following in zip(arguments, [*arguments[1:], None], strict=True):
@@ -236,6 +240,7 @@ def _scores(
         found = (on_copies if len(rows) % to.mesh.size else on_shares)(params, *part, scale)
         loss += float(found.loss) * len(rows) / n
         correct += int(found.correct)
+        del part, found
     return Scores(loss, correct / n)
 
 

@@ -27,15 +27,17 @@ EXAMPLES = "examples"
 HOST_DEVICES = "xla_force_host_platform_device_count"
 
 
-def mesh(devices: int | None = None) -> Mesh:
-    """So many devices of every process, or all that there are.
-
-    On a CPU they are made of the cores, which must be before jax first computes. Raises
-    `UsageError` where there are fewer.
-    """
+def request(devices: int | None) -> None:
+    """Have so many devices made of a CPU's cores, which must be before jax first computes."""
     if devices is not None and HOST_DEVICES not in os.environ.get("XLA_FLAGS", ""):
         with suppress(RuntimeError):  # jax has computed already: there are as many as there are
-            jax.config.update("jax_num_cpu_devices", devices)
+            made = max(devices, jax.config.read("jax_num_cpu_devices"))
+            jax.config.update("jax_num_cpu_devices", made)
+
+
+def mesh(devices: int | None = None) -> Mesh:
+    """So many devices of every process, or all that there are. Raises `UsageError` if too few."""
+    request(devices)
     found = len(jax.local_devices())
     if devices is not None and devices > found:
         raise UsageError(

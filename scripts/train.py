@@ -190,7 +190,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     together = cluster.requested(given)
     if together:
-        return cluster.run(together, lambda joined: command(given, options, joined))
+        return cluster.run(
+            together, options.devices, lambda joined: command(given, options, joined)
+        )
     return command(given, options)
 
 

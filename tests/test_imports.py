@@ -24,7 +24,7 @@ BELOW = {
     "data": {"data", "errors", "files"},
     "compilation": set(),
     "fit": {"activations", "compilation", "config", "data", "errors", "mlp", "training"},
-    "cluster": {"cli", "errors"},
+    "cluster": {"cli", "errors", "parallel"},
     "parallel": {"errors", "training"},
     "feeding": {
         "activations",
