@@ -31,8 +31,8 @@ def request(devices: int | None) -> None:
     """Have so many devices made of a CPU's cores, which must be before jax first computes."""
     if devices is not None and HOST_DEVICES not in os.environ.get("XLA_FLAGS", ""):
         with suppress(RuntimeError):  # jax has computed already: there are as many as there are
-            made = max(devices, jax.config.read("jax_num_cpu_devices"))
-            jax.config.update("jax_num_cpu_devices", made)
+            config: Any = jax.config
+            config.update("jax_num_cpu_devices", max(devices, config.jax_num_cpu_devices))
 
 
 def mesh(devices: int | None = None) -> Mesh:
