@@ -28,6 +28,10 @@ class TrainingDivergedError(JaxnnError, ArithmeticError):
     """The loss is no longer a finite number."""
 
 
+class PeerLostError(JaxnnError):
+    """Another process of the same run has ended, and no step can be completed without it."""
+
+
 class CheckpointError(JaxnnError, ValueError):
     """A checkpoint or parameter file that is damaged, or belongs to another run."""
 

@@ -1,6 +1,5 @@
 """What frames the training of a run: compilation, gradients verified before it, results after."""
 
-from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,22 +12,20 @@ from jaxnn import display, plots, report, results, runs
 from jaxnn.config import Config
 from jaxnn.data import Dataset
 from jaxnn.errors import StorageError, TrainingRefusedError, UsageError
-from jaxnn.fit import Progress, compile_evaluation, compiled_epoch, start
+from jaxnn.feeding import Feed, fed
+from jaxnn.fit import Engine, Progress, compile_evaluation, compiled_epoch, start
 from jaxnn.gradcheck import GradientReport, verify_network
 from jaxnn.metrics import Report
 from jaxnn.plan import Teacher, plan
 from jaxnn.runs import Run
 from jaxnn.training import (
     Evaluation,
-    TrainState,
     loss_of,
     masks_of,
     one_hot,
     targets_of,
     unit_interval,
 )
-
-OneEpoch = Callable[..., TrainState]
 
 #: Examples that the gradients are verified on.
 VERIFIED_ROWS = 64
@@ -44,17 +41,24 @@ class Conclusion(NamedTuple):
 
 
 def compiling(
-    training_set: Dataset, config: Config, teacher: Teacher | None = None
-) -> Future[OneEpoch]:
+    training_set: Dataset,
+    config: Config,
+    teacher: Teacher | None = None,
+    to: Feed | None = None,
+) -> Future[Engine]:
     """The program of an epoch, and those of the evaluation, compiled while other work goes on.
+
+    The data lie on one device, or are fed to several, or piece by piece, as `to` says.
 
     XLA compiles outside Python's lock: with a second core, verification costs no time.
     """
 
-    def programs() -> OneEpoch:
-        one_epoch = compiled_epoch(training_set, config, teacher)
+    def programs() -> Engine:
+        if to is not None:
+            return fed(training_set, config, to, teacher)
+        engine = Engine(compiled_epoch(training_set, config, teacher))
         compile_evaluation(training_set, config)
-        return one_epoch
+        return engine
 
     worker = ThreadPoolExecutor(1)
     future = worker.submit(programs)
@@ -111,13 +115,18 @@ def verify(training_set: Dataset, config: Config, teacher: Teacher | None = None
 
 
 def conclude(
-    run: Run, dataset: Dataset, progress: Progress, check: GradientReport, seconds: float
+    run: Run,
+    dataset: Dataset,
+    progress: Progress,
+    check: GradientReport,
+    seconds: float,
+    rows: int | None = None,
 ) -> Conclusion:
     """Open the test set, and write parameters, table and figures into the run's folder.
 
     Raises `StorageError` where they cannot be written: the trained network is in its checkpoint.
     """
-    test = results.test(dataset, run.config, progress.chosen)
+    test = results.test(dataset, run.config, progress.chosen, rows)
     classes = results.report(dataset, test)
     table = display.table(classes, test.accuracy)
     result = {

@@ -18,7 +18,7 @@ from jaxnn.data import Dataset
 from jaxnn.errors import TrainingDivergedError
 from jaxnn.mlp import Params, init_params
 from jaxnn.plan import Teacher, eased, plan
-from jaxnn.training import Evaluation, TrainState, evaluate, init_state, train_epoch
+from jaxnn.training import Evaluation, Hyper, TrainState, evaluate, init_state, train_epoch
 
 Record = dict[str, Any]
 
@@ -46,6 +46,27 @@ class Progress(NamedTuple):
     def chosen(self) -> Params:
         """The parameters that the run stands for: the best by validation, else the latest."""
         return self.best or self.state.chosen
+
+
+class Engine(NamedTuple):
+    """What computes a run.
+
+    `put` brings (state, training set, held-out set) to where they are needed. `one_epoch` takes
+    (state, images, labels, scale, key, done): a key for each member where the run is a committee,
+    and the share of the epochs that are over. `evaluate` is as in `training`: its result has a loss
+    and an accuracy. No more than `rows` examples at a time are put on a device, if that is said.
+    The default is one device that holds all data; `feeding` has another.
+    """
+
+    one_epoch: Callable[..., TrainState]
+    put: Callable[[Any], Any] = jax.device_put
+    evaluate: Callable[..., Any] = evaluate
+    rows: int | None = None
+
+
+def hyperparameters(config: Config) -> Hyper:
+    """The arguments of the optimiser, as arrays: other values run the same program."""
+    return plan(config).hyper
 
 
 def initial_state(config: Config, n_x: int, n_classes: int) -> TrainState:
@@ -121,11 +142,12 @@ def compiled_epoch(
 ) -> Callable[..., TrainState]:
     """`train_epoch` for this data and configuration, compiled as is fastest for their sizes.
 
-    Called with (state, images, labels, scale, key, done): of a committee with a key for each
-    member; `done` is the share of the run's epochs that are over.
+    Called with (state, images, labels, scale, key, done=…): of a committee with a key for each
+    member; `done` is the share of the run's epochs that are over. With hyper=…, the same program
+    takes another configuration's learning rate.
     """
     ours = plan(config, dataset.n_train, dataset.image_shape, teacher)
-    small = SMALL[0] <= config.batch_size * dataset.n_x * config.n_h[0] <= SMALL[1]
+    small = has_small_products(dataset, config)
     epoch = partial(train_epoch, **ours.static, transposed=small)
     if config.committee > 1:
         epoch = jax.vmap(epoch, in_axes=(0, None, None, None, 0, None, None))
@@ -139,7 +161,17 @@ def compiled_epoch(
         state, *_shapes(dataset.x_train, dataset.y_train), SCALAR, key, ours.hyper, ours.terms
     )
     program = compiled(lowered, spread=small)
-    return lambda *args, done: program(*args, ours.hyper, eased(ours.terms, config, done))
+
+    def one_epoch(*args: Any, done: float = 0.0, hyper: Hyper = ours.hyper) -> TrainState:
+        state: TrainState = program(*args, hyper, eased(ours.terms, config, done))
+        return state
+
+    return one_epoch
+
+
+def has_small_products(dataset: Dataset, config: Config) -> bool:
+    """Whether one thread is as fast as two that are not ready at once (`SMALL`)."""
+    return SMALL[0] <= config.batch_size * dataset.n_x * config.n_h[0] <= SMALL[1]
 
 
 def compile_evaluation(dataset: Dataset, config: Config) -> None:
@@ -154,11 +186,11 @@ def fit(
     dataset: Dataset,
     config: Config,
     progress: Progress | None = None,
-    one_epoch: Callable[..., TrainState] | None = None,
+    engine: Engine | None = None,
 ) -> Iterator[Progress]:
     """Train for the epochs that are left, yielding after each.
 
-    `one_epoch` is what `compiled_epoch` returned; it is compiled first if it is not given.
+    The default `engine` has `compiled_epoch`, which is compiled first, and all data on one device.
 
     Epoch e is shuffled by a key that depends on the seed and on e alone: a run that goes on from
     any `progress` repeats the uninterrupted run bit for bit, on the same machine and versions.
@@ -167,16 +199,16 @@ def fit(
     """
     state, history, best = progress or start(config, dataset.n_x, dataset.n_classes)
     activation, scale = ACTIVATIONS[config.activation], jnp.float32(dataset.scale)
-    state, train, held_out = jax.device_put(
+    engine = engine or Engine(compiled_epoch(dataset, config))
+    state, train, held_out = engine.put(
         (state, (dataset.x_train, dataset.y_train), (dataset.x_test, dataset.y_test))
     )
     held_out_name = "validation" if config.validation else "test"
-    one_epoch = one_epoch or compiled_epoch(dataset, config)
 
     def measured(params: Params) -> Record:
         return _measures(
             **{
-                name: evaluate(params, *split, scale, activation=activation)
+                name: engine.evaluate(params, *split, scale, activation=activation)
                 for name, split in (("train", train), (held_out_name, held_out))
             }
         )
@@ -184,7 +216,7 @@ def fit(
     while len(history) < config.epochs and not out_of_patience(history, config.patience):
         key, done = _keys(config, len(history) + 1), len(history) / config.epochs
         begun = time.perf_counter()
-        state = jax.block_until_ready(one_epoch(state, *train, scale, key, done=done))
+        state = jax.block_until_ready(engine.one_epoch(state, *train, scale, key, done=done))
         seconds = time.perf_counter() - begun
         record = {"epoch": len(history) + 1, **measured(state.chosen), "seconds": seconds}
         _require_finite(record, config)

@@ -97,3 +97,40 @@ def add_beyond(parser: argparse.ArgumentParser) -> None:
         help="of the teacher's answers; the labels have the rest "
         f"(default: {default.teacher_weight})",
     )
+
+
+def add_devices(parser: argparse.ArgumentParser) -> None:
+    """What a run is computed on, and no part of what it is."""
+    devices = parser.add_argument_group("devices")
+    devices.add_argument(
+        "--devices",
+        type=cli.integer(1, 1024),
+        metavar="N",
+        help="share the examples of every batch out among N devices, which a CPU makes of its "
+        "cores; the result is the same but for rounding (default: 1)",
+    )
+    devices.add_argument(
+        "--device_memory",
+        type=cli.integer(1, 2**30),
+        metavar="MIB",
+        help="keep no more than so many MiB of data on each device, and ship the rest in its turn; "
+        "the result is the same (default: half of what a GPU has; no limit on a CPU)",
+    )
+    devices.add_argument(
+        "--coordinator",
+        metavar="HOST:PORT",
+        help="train together with other processes: where the first one listens, the same for all; "
+        "auto takes it, and the next two, from Slurm or Open MPI (default: train alone)",
+    )
+    devices.add_argument(
+        "--processes",
+        type=cli.integer(1, 65_536),
+        metavar="N",
+        help="how many processes train together; --devices is then of each",
+    )
+    devices.add_argument(
+        "--process",
+        type=cli.integer(0, 65_535),
+        metavar="I",
+        help="which of them this is, from 0; 0 writes the results",
+    )

@@ -14,16 +14,21 @@ from jaxnn.mlp import Params
 from jaxnn.training import Evaluation, evaluate
 
 
-def test(dataset: Dataset, config: Config, params: Params) -> Evaluation:
-    """The network on every test example."""
-    outcome: Evaluation = evaluate(
-        params,
-        dataset.x_test,
-        dataset.y_test,
-        jnp.float32(dataset.scale),
-        activation=ACTIVATIONS[config.activation],
-    )
-    return outcome
+def test(dataset: Dataset, config: Config, params: Params, rows: int | None) -> Evaluation:
+    """The network on every test example, no more than `rows` of them on the device at a time."""
+    x, y = dataset.x_test, dataset.y_test
+    scale, activation = jnp.float32(dataset.scale), ACTIVATIONS[config.activation]
+    rows = min(rows or len(x), len(x))
+    parts: list[Evaluation] = [
+        evaluate(params, x[at : at + rows], y[at : at + rows], scale, activation=activation)
+        for at in range(0, len(x), rows)
+    ]
+    if len(parts) == 1:
+        return parts[0]
+    logits: Any = np.concatenate([part.logits for part in parts])
+    loss = sum(float(part.loss) * len(part.logits) for part in parts) / len(x)
+    correct = sum(int(part.correct) for part in parts)
+    return Evaluation(jnp.float32(loss), jnp.int32(correct), logits)
 
 
 def report(dataset: Dataset, test: Evaluation) -> Report:

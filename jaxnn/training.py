@@ -163,28 +163,72 @@ def train_epoch(
     """
     n = images.shape[0]
     order = permutation(key, n)
-    noise = jax.random.fold_in(key, 1)
+    whole = n - n % batch_size
+
+    def gathered(rows: Array) -> tuple[Array, Array]:
+        return (
+            images.at[rows].get(mode="promise_in_bounds"),
+            labels.at[rows].get(mode="promise_in_bounds"),
+        )
+
+    run = partial(
+        train_batches,
+        read=gathered,
+        scale=scale,
+        key=key,
+        hyper=hyper,
+        terms=terms,
+        optimiser=optimiser,
+        activation=activation,
+        transposed=transposed,
+        image_shape=image_shape,
+        teacher_activation=teacher_activation,
+    )
+    state = run(state, order[:whole].reshape(-1, batch_size), first=jnp.uint32(0))
+    if whole < n:
+        state = run(state, order[None, whole:], first=jnp.uint32(whole // batch_size))
+    return state
+
+
+def train_batches(
+    state: TrainState,
+    batches: Any,
+    *,
+    first: Array,
+    read: Callable[[Any], tuple[Array, Array]],
+    scale: Array,
+    key: Array,
+    hyper: Hyper,
+    terms: Terms = NO_TERMS,
+    optimiser: Optimiser = momentum,
+    activation: Activation = sigmoid,
+    transposed: bool = False,
+    image_shape: tuple[int, int] | None = None,
+    teacher_activation: Activation = sigmoid,
+) -> TrainState:
+    """One step for each of `batches`, a pytree whose leaves have the batches along axis 0.
+
+    `read` makes of one of them its images (m, n_x) as stored and its labels (m,). Distortions and
+    dropout are drawn from the epoch's `key` and the place of the batch in it, `first` and on.
+    """
     n_classes = state.params[f"b{depth(state.params)}"].shape[0]
+    noise = jax.random.fold_in(key, 1)
     lay = _transposed if transposed else lambda tree: tree
 
-    def step(state: TrainState, batch: tuple[Array, Array]) -> tuple[TrainState, None]:
-        rows, number = batch
-        distorting, dropping = jax.random.split(jax.random.fold_in(noise, number))
-        X = unit_interval(images.at[rows].get(mode="promise_in_bounds"), scale)
-        Y = one_hot(labels.at[rows].get(mode="promise_in_bounds"), n_classes)
+    def step(state: TrainState, at: tuple[Array, Any]) -> tuple[TrainState, None]:
+        place, batch = at
+        distorting, dropping = jax.random.split(jax.random.fold_in(noise, place))
+        images, labels = read(batch)
+        X, Y = unit_interval(images, scale), one_hot(labels, n_classes)
         if terms.distortion is not None:
             X = distort(distorting, X, image_shape, terms.distortion)
         targets = targets_of(terms, X, Y, teacher_activation)
         grads = lay(_gradient(lay(state.params), X, targets, terms, dropping, activation))
         return _updated(state, grads, terms, optimiser(**hyper), lay), None
 
-    whole = n - n % batch_size
-    batches = order[:whole].reshape(-1, batch_size)
-    numbers = jnp.arange(len(batches) + 1, dtype=jnp.uint32)
-    state, _ = jax.lax.scan(step, lay(state), (batches, numbers[:-1]))
-    if whole < n:
-        state, _ = step(state, (order[whole:], numbers[-1]))
-    trained: TrainState = lay(state)
+    count = len(jax.tree.leaves(batches)[0])
+    places = first + jnp.arange(count, dtype=jnp.uint32)
+    trained: TrainState = lay(jax.lax.scan(step, lay(state), (places, batches))[0])
     return trained
 
 

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from fuzz_targets import TARGETS, Target
-
 from jaxnn import cli
 from jaxnn.errors import JaxnnError, UsageError
 

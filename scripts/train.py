@@ -7,10 +7,10 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from jaxnn import cli
+from jaxnn import cli, cluster
 from jaxnn.config import Config
-from jaxnn.errors import TrainingDivergedError, UsageError
-from jaxnn.flags import ACTIVATIONS, add_beyond
+from jaxnn.errors import PeerLostError, TrainingDivergedError, UsageError
+from jaxnn.flags import ACTIVATIONS, add_beyond, add_devices
 from jaxnn.interval import EVERY_EPOCH, Interval
 from jaxnn.recipes import RECIPES, listing
 from jaxnn.recipes import configuration as recipe
@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from jaxnn.data import Dataset
-    from jaxnn.experiment import OneEpoch
-    from jaxnn.fit import Progress
+    from jaxnn.fit import Engine, Progress
     from jaxnn.gradcheck import GradientReport
     from jaxnn.runs import Run
 
@@ -42,11 +41,16 @@ Every flag may also be written with hyphens: --batch-size is --batch_size."""
 
 
 class Options(NamedTuple):
-    """What a run is not defined by: when the command began, whether to draw, when to save."""
+    """What a run is not defined by: when the command began, whether to draw, when to save, and on
+    what it runs. `memory` is in MiB of data on each device.
+    """
 
     begun: float
     pictures: bool
     checkpoint_every: Interval
+    devices: int | None
+    memory: int | None
+    joined: cluster.Cluster | None = None
 
 
 def parser() -> cli.Parser:
@@ -137,6 +141,7 @@ def parser() -> cli.Parser:
         f"(default: {default.seed})",
     )
     add_beyond(p)
+    add_devices(p)
     run = p.add_argument_group("run")
     run.add_argument(
         "--out",
@@ -173,22 +178,67 @@ def main(argv: Sequence[str] | None = None) -> int:
         begun,
         pictures=not given.pop("no_plots", False),
         checkpoint_every=given.pop("checkpoint_every", EVERY_EPOCH),
+        devices=given.pop("devices", None if "coordinator" in given else 1),
+        memory=given.pop("device_memory", None),
     )
+    together = cluster.requested(given)
+    if together:
+        return cluster.run(
+            together, options.devices, lambda joined: command(given, options, joined)
+        )
+    return command(given, options)
+
+
+def command(
+    given: Mapping[str, Any], options: Options, joined: cluster.Cluster | None = None
+) -> int:
+    """A new run, an old one, or a share in one that another process writes."""
+    options = options._replace(joined=joined)
+    if joined and not cluster.writes():
+        return assist(given, options)
     return resume(given, options) if "resume" in given else begin(given, options)
+
+
+def assist(given: Mapping[str, Any], options: Options) -> int:
+    """Compute this process's share of a run, and write nothing."""
+    from jaxnn import compilation, data, display, experiment, feeding, parallel, runs
+    from jaxnn.fit import fit, start
+
+    compilation.keep_programs(data.cache_dir() / "compiled")
+    mesh = parallel.mesh(options.devices)
+    if "resume" in given:
+        run, progress = runs.load(Path(given["resume"]), display.notice)
+        config = agreeing_with_run(run.config, given)
+        dataset = data.load(given.get("data", run.data["argument"]), notify=display.notice)
+    else:
+        config = configuration(recipe(given.get("recipe", "document")), given)
+        dataset = data.load(given.get("data", "auto"), notify=display.notice)
+        progress = start(config, dataset.n_x, dataset.n_classes)
+    training_set = agreeing_with_data(dataset, config, given.get("n_x"))
+    to = feeding.feed(mesh, training_set, config, options.memory)
+    if to is None:
+        raise UsageError("--processes 1: expected 2 or more, or no --coordinator")
+    cluster.require_agreement(config, dataset.fingerprint(), len(progress.history))
+    engine = feeding.fed(training_set, config, to, experiment.teacher(config, dataset))
+    for _ in fit(training_set, config, progress, engine):
+        pass
+    return 0
 
 
 def begin(given: Mapping[str, Any], options: Options) -> int:
     """A new run. Its folder is made only when nothing is left that could be wrong."""
-    from jaxnn import compilation, data, display, experiment, runs
+    from jaxnn import compilation, data, display, experiment, feeding, parallel, runs
     from jaxnn.fit import start
 
     compilation.keep_programs(data.cache_dir() / "compiled")
     config = configuration(recipe(given.get("recipe", "document")), given)
+    mesh = parallel.mesh(options.devices)
     dataset = data.load(given.get("data", "auto"), notify=display.notice)
     training_set = agreeing_with_data(dataset, config, given.get("n_x"))
-    display.summary(dataset, config)
+    to = feeding.feed(mesh, training_set, config, options.memory)
     teacher = experiment.teacher(config, dataset)
-    one_epoch = experiment.compiling(training_set, config, teacher)
+    display.summary(dataset, config)
+    engine = experiment.compiling(training_set, config, teacher, to)
     check = experiment.verify(training_set, config, teacher)
     display.verdict(check)
     argument = given.get("data", "auto")
@@ -197,14 +247,15 @@ def begin(given: Mapping[str, Any], options: Options) -> int:
         runs.keep_teacher(run, teacher)
         progress = start(config, dataset.n_x, dataset.n_classes)
         runs.save(run, progress)
-        return train(run, dataset, training_set, progress, check, one_epoch, options)
+        return train(run, dataset, training_set, progress, check, engine, options)
 
 
 def resume(given: Mapping[str, Any], options: Options) -> int:
     """Go on with a run from its latest whole checkpoint."""
-    from jaxnn import compilation, data, display, experiment, runs
+    from jaxnn import compilation, data, display, experiment, feeding, parallel, runs
 
     compilation.keep_programs(data.cache_dir() / "compiled")
+    mesh = parallel.mesh(options.devices)
     folder = Path(given["resume"])
     with runs.locked(folder):
         run, progress = runs.load(folder, display.notice)
@@ -217,13 +268,14 @@ def resume(given: Mapping[str, Any], options: Options) -> int:
         dataset = data.load(given.get("data", run.data["argument"]), notify=display.notice)
         runs.require_same_data(run, dataset)
         training_set = agreeing_with_data(dataset, run.config, given.get("n_x"))
-        display.summary(dataset, run.config)
+        to = feeding.feed(mesh, training_set, run.config, options.memory)
         teacher = runs.load_teacher(run)
-        one_epoch = experiment.compiling(training_set, run.config, teacher)
+        display.summary(dataset, run.config)
+        engine = experiment.compiling(training_set, run.config, teacher, to)
         check = experiment.verify(training_set, run.config, teacher)
         display.verdict(check)
         runs.reopen(run, progress)
-        return train(run, dataset, training_set, progress, check, one_epoch, options)
+        return train(run, dataset, training_set, progress, check, engine, options)
 
 
 def configuration(base: Config, given: Mapping[str, Any]) -> Config:
@@ -293,7 +345,7 @@ def train(
     training_set: "Dataset",
     latest: "Progress",
     check: "GradientReport",
-    one_epoch: "Future[OneEpoch]",
+    engine: "Future[Engine]",
     options: Options,
 ) -> int:
     """Train for the epochs that are left, then open the test set and write the results."""
@@ -301,7 +353,10 @@ def train(
     from jaxnn.fit import fit
     from jaxnn.interrupt import Interrupted, until_interrupted
 
-    epochs = until_interrupted(fit(training_set, run.config, latest, one_epoch.result()))
+    if options.joined:
+        options.joined.tell(str(run.folder).encode())
+        cluster.require_agreement(run.config, dataset.fingerprint(), len(latest.history))
+    epochs = until_interrupted(fit(training_set, run.config, latest, engine.result()))
     shown = display.epochs(epochs, run.config.epochs, len(latest.history))
     try:
         for progress in runs.saved(run, shown, options.checkpoint_every):
@@ -314,8 +369,10 @@ def train(
             f"{error}; epoch {len(latest.history)}, the last with a finite loss, is kept in "
             f"{run.folder}"
         ) from error
+    except PeerLostError as error:
+        raise PeerLostError(f"{error}{cluster.how_to_go_on(str(run.folder))}") from error
     seconds = time.perf_counter() - options.begun
-    conclusion = experiment.conclude(run, dataset, latest, check, seconds)
+    conclusion = experiment.conclude(run, dataset, latest, check, seconds, engine.result().rows)
     display.outcome(conclusion.table, conclusion.result)
     experiment.illustrate(run, dataset, latest, conclusion, options.pictures)
     display.where(run.folder)

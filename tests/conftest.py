@@ -12,6 +12,9 @@ import pytest
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
+#: For the tests of several devices; all others use the first.
+jax.config.update("jax_num_cpu_devices", 3)
+
 #: Shared by the workers and by the commands that tests start; made by the first process of all.
 PROGRAMS = "JAXNN_COMPILATION_CACHE"
 OURS = PROGRAMS not in os.environ

@@ -46,6 +46,20 @@ BELOW = {
     "data": {"data", "errors", "files"},
     "compilation": set(),
     "fit": {"activations", "compilation", "config", "data", "errors", "mlp", "plan", "training"},
+    "cluster": {"cli", "errors", "parallel"},
+    "parallel": {"errors", "training"},
+    "feeding": {
+        "compilation",
+        "config",
+        "data",
+        "errors",
+        "fit",
+        "mlp",
+        "parallel",
+        "plan",
+        "shuffle",
+        "training",
+    },
     "gradcheck": {"activations", "errors", "gradcheck", "losses", "mlp"},
 }
 

@@ -12,7 +12,6 @@ from jaxnn.compilation import QUICKLY
 
 from . import commands
 
-
 GRID = ("--data", "digits", "--lr", "0.1", "2", "--n_h", "6", "--batch_size", "64", "--seeds", "2")
 FILES = {"results.json", "histories.jsonl", "table.txt", "heat_map.png", "best"}
 

@@ -45,7 +45,7 @@ def in_turn(spec: Spec, grid: Grid) -> Ways:
         begun = time.perf_counter()
         for index, config in enumerate(configs):
             key = jax.random.fold_in(_keys(config), epoch)
-            states[index] = one_epoch(states[index], *on_device, key, hyperparameters(config))
+            states[index] = one_epoch(states[index], *on_device, key, hyper=hyperparameters(config))
             jax.block_until_ready(states[index])
         return time.perf_counter() - begun
 

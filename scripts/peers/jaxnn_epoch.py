@@ -27,6 +27,6 @@ def prepare(problem):
     def train(epoch):
         nonlocal state
         key = jax.random.fold_in(keys, epoch)
-        state = jax.block_until_ready(one_epoch(state, images, labels, scale, key, hyper))
+        state = jax.block_until_ready(one_epoch(state, images, labels, scale, key))
 
     return train, lambda: state.params

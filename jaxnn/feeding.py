@@ -1,0 +1,296 @@
+"""Training on data that stay on the host: an epoch's batches are shipped as their turn comes.
+
+The host draws the order that `train_epoch` would draw, gathers the rows of a chunk of batches, and
+sends each device its share of every batch, while the chunk before is trained on. A device holds two
+chunks at most, and a process gathers for its own devices alone. The batches are the same, and so
+is the result: bit for bit on one device, but for the order of sums on several.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, NamedTuple, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.sharding import Mesh
+from jax.stages import Compiled
+from numpy.typing import NDArray
+
+from jaxnn.compilation import compiled
+from jaxnn.config import Config
+from jaxnn.data import Dataset
+from jaxnn.errors import PeerLostError, UsageError
+from jaxnn.fit import Engine, has_small_products, state_shapes
+from jaxnn.mlp import Params
+from jaxnn.parallel import evaluation, everywhere, share_out, shared_out
+from jaxnn.plan import Plan, Teacher, eased, plan
+from jaxnn.shuffle import permutation
+from jaxnn.training import EVALUATION_ROWS, TrainState, evaluate, train_batches
+
+T = TypeVar("T")
+S = TypeVar("S")
+Values = NDArray[Any]
+
+MEBIBYTE = 1 << 20
+
+#: Bytes in a chunk on one device where no limit asks for less: two of them overlap well enough.
+CHUNK = 16 * MEBIBYTE
+
+
+class Chunk(NamedTuple):
+    """`batches` of `size` examples each, from place `first` of the epoch's order."""
+
+    first: int
+    batches: int
+    size: int
+
+
+class Scores(NamedTuple):
+    """What an epoch's record needs of an evaluation."""
+
+    loss: float
+    accuracy: float
+
+
+class Feed(NamedTuple):
+    """Where batches go: to the devices of `mesh`, two chunks of so many bytes on each."""
+
+    mesh: Mesh
+    chunk: int
+
+    def batches(self, images: Values, batch_size: int) -> int:
+        """How many batches make a chunk. Raises `UsageError` where not even one does."""
+        rows = -(-batch_size // self.mesh.size)
+        count = self.chunk // (rows * _row_bytes(images))
+        if count == 0:
+            needed = -(-2 * rows * _row_bytes(images) // MEBIBYTE)
+            raise UsageError(
+                f"--device_memory: expected at least {needed} MiB, room for two batches of "
+                f"{batch_size}; a smaller --batch_size or more --devices need less on each"
+            )
+        return count
+
+    def rows(self, images: Values) -> int:
+        """How many examples are evaluated at a time: whole slices of `evaluate` where possible."""
+        each = max(1, self.chunk // _row_bytes(images))
+        return self.mesh.size * (each - each % EVALUATION_ROWS or each)
+
+
+def feed(mesh: Mesh, dataset: Dataset, config: Config, memory: int | None) -> Feed | None:
+    """How to feed the devices, `memory` MiB of data on each, or None where there is no need:
+    a single device that holds all data at once. Raises `UsageError` where that is too little."""
+    limit = memory * MEBIBYTE if memory else _device_memory(mesh)
+    size = sum(a.nbytes for a in (dataset.x_train, dataset.y_train, dataset.x_test, dataset.y_test))
+    if mesh.size == 1 and (limit is None or size <= limit):
+        return None
+    if config.committee > 1:
+        raise UsageError(
+            f"--committee {config.committee}: expected 1 on several devices and with data that "
+            "do not fit on one"
+        )
+    to = Feed(mesh, min(CHUNK, limit // 2) if limit else CHUNK)
+    to.batches(dataset.x_train, config.batch_size)
+    return to
+
+
+def fed(dataset: Dataset, config: Config, to: Feed, teacher: Teacher | None = None) -> Engine:
+    """An engine for `fit` that trains and evaluates on data that stay on the host."""
+    ours = plan(config, dataset.n_train, dataset.image_shape, teacher)
+    parts = chunks(
+        dataset.n_train, config.batch_size, to.batches(dataset.x_train, config.batch_size)
+    )
+    programs = {shape: _program(to.mesh, dataset, config, ours, *shape) for shape in _shapes(parts)}
+    replicate = partial(jax.device_put, device=everywhere(to.mesh))
+
+    def put(tree: Any) -> Any:
+        state, *data = tree
+        return replicate(state), *data
+
+    def one_epoch(
+        state: TrainState, images: Values, labels: Values, scale: Array, key: Array, *, done: float
+    ) -> TrainState:
+        order = np.asarray(_order(key, len(images)))
+        numbers = replicate((scale, key, ours.hyper, eased(ours.terms, config, done)))
+        ship = partial(_shipped, to.mesh, images, labels, order)
+        for chunk, batches in ahead(ship, parts):
+            program = programs[chunk.batches, chunk.size]
+            first = replicate(jnp.uint32(chunk.first // config.batch_size))
+            state = jax.block_until_ready(program(state, batches, first, *numbers))
+            del batches
+        return state
+
+    scores = partial(_scores, to)
+    return Engine(_together(one_epoch), put, _together(scores), to.rows(dataset.x_train))
+
+
+def _together(function: Callable[..., T]) -> Callable[..., T]:
+    """Where several processes compute together, an error is the loss of one of them."""
+
+    def call(*args: Any, **options: Any) -> T:
+        try:
+            return function(*args, **options)
+        except (jax.errors.JaxRuntimeError, ValueError) as error:
+            if jax.process_count() == 1:
+                raise
+            reason = str(error).partition(" [")[0].partition("\n")[0].rstrip(":")
+            raise PeerLostError(f"another process of this run is lost ({reason:.120})") from error
+
+    return call
+
+
+def chunks(n: int, batch_size: int, most: int) -> list[Chunk]:
+    """The batches of an epoch over n examples, at most so many to a chunk; the rest is the last."""
+    whole = n // batch_size
+    plan = [
+        Chunk(first * batch_size, min(most, whole - first), batch_size)
+        for first in range(0, whole, most)
+    ]
+    rest = Chunk(whole * batch_size, 1, n % batch_size)
+    return [*plan, rest] if rest.size else plan
+
+
+def ahead(function: Callable[[S], T], arguments: Sequence[S]) -> Iterator[tuple[S, T]]:
+    """Each argument with the function's value there, the next of which is under way meanwhile.
+
+    There are two values at a time if the caller lets go of each before asking for the next.
+    """
+    with ThreadPoolExecutor(1) as worker:
+        coming = worker.submit(function, arguments[0])
+        for argument, following in zip(arguments, [*arguments[1:], None], strict=True):
+            value = coming.result()
+            if following is not None:
+                coming = worker.submit(function, following)
+            yield argument, value
+            del value
+
+
+_order = jax.jit(permutation, static_argnums=1)
+
+
+def _shapes(plan: Sequence[Chunk]) -> set[tuple[int, int]]:
+    return {(chunk.batches, chunk.size) for chunk in plan}
+
+
+def _program(
+    mesh: Mesh, dataset: Dataset, config: Config, ours: Plan, count: int, size: int
+) -> Compiled:
+    """`train_batches` for chunks of that shape.
+
+    Called with (state, batches, first, scale, key, hyper, terms)."""
+    small = has_small_products(dataset, config)
+    static = {name: value for name, value in ours.static.items() if name != "batch_size"}
+
+    def read(batch: Any) -> Any:
+        return share_out(mesh, jax.tree.map(lambda a: a[:size], batch))
+
+    def train(
+        state: TrainState, batches: Any, first: Array, scale: Array, key: Array, *numbers: Any
+    ) -> TrainState:
+        hyper, terms = numbers
+        return train_batches(
+            state,
+            batches,
+            first=first,
+            read=read,
+            scale=scale,
+            key=key,
+            hyper=hyper,
+            terms=terms,
+            transposed=small,
+            **static,
+        )
+
+    state = state_shapes(config, dataset.n_x, dataset.n_classes)
+    first, scale, key, hyper, terms = jax.eval_shape(
+        lambda: (jnp.uint32(0), jnp.float32(0), jax.random.key(0), ours.hyper, ours.terms)
+    )
+    state, first, scale, key, hyper, terms = _laid(
+        (state, first, scale, key, hyper, terms), everywhere(mesh)
+    )
+    rows = (count, _padded(size, mesh))
+    batches = _laid(
+        (
+            jax.ShapeDtypeStruct((*rows, dataset.n_x), dataset.x_train.dtype),
+            jax.ShapeDtypeStruct(rows, dataset.y_train.dtype),
+        ),
+        shared_out(mesh, 1),
+    )
+    program = jax.jit(train, out_shardings=everywhere(mesh), donate_argnums=0)
+    return compiled(program.lower(state, batches, first, scale, key, hyper, terms), spread=small)
+
+
+def _laid(shapes: Any, sharding: Any) -> Any:
+    return jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=sharding), shapes)
+
+
+def _padded(size: int, mesh: Mesh) -> int:
+    """The size of a batch with as many rows on each device."""
+    return -(-size // mesh.size) * mesh.size
+
+
+def _shipped(
+    mesh: Mesh, images: Values, labels: Values, order: Values, chunk: Chunk
+) -> tuple[Array, Array]:
+    """The chunk's images (count, padded size, n_x) and labels, each device's share gathered for it.
+
+    The padding repeats an example; the program cuts it off."""
+    rows = order[chunk.first :][: chunk.batches * chunk.size].reshape(chunk.batches, chunk.size)
+    rows = np.pad(rows, ((0, 0), (0, _padded(chunk.size, mesh) - chunk.size)), mode="edge")
+
+    def shipped(source: Values) -> Array:
+        def share(at: Any) -> Values:
+            gathered: Values = source.take(rows[at[:2]], axis=0)
+            return gathered
+
+        shape = (*rows.shape, *source.shape[1:])
+        return jax.make_array_from_callback(shape, shared_out(mesh, 1), share)
+
+    return shipped(images), shipped(labels)
+
+
+def _scores(
+    to: Feed, params: Params, images: Values, labels: Values, scale: Array, **options: Any
+) -> Scores:
+    """`evaluate`, slice by slice: the mean of the slices' losses by their sizes."""
+    on_shares, on_copies = evaluation(to.mesh, **options), partial(evaluate, **options)
+    scale = jax.device_put(scale, everywhere(to.mesh))
+    loss, correct, n = 0.0, 0, len(images)
+    for rows, part in ahead(partial(_slice, to.mesh, images, labels), _slices(to, images)):
+        found = (on_copies if len(rows) % to.mesh.size else on_shares)(params, *part, scale)
+        loss += float(found.loss) * len(rows) / n
+        correct += int(found.correct)
+        del part, found
+    return Scores(loss, correct / n)
+
+
+def _slices(to: Feed, images: Values) -> list[range]:
+    """All rows in turn; those that do not fill every device alike are the last slice."""
+    n, most = len(images), to.rows(images)
+    whole = n - n % to.mesh.size
+    slices = [range(first, min(first + most, whole)) for first in range(0, whole, most)]
+    return [*slices, range(whole, n)] if whole < n else slices
+
+
+def _slice(mesh: Mesh, images: Values, labels: Values, rows: range) -> tuple[Array, Array]:
+    """Those rows shared out, or a copy on each device where they cannot be."""
+    sharding = everywhere(mesh) if len(rows) % mesh.size else shared_out(mesh)
+
+    def part(source: Values) -> Array:
+        part = source[rows.start : rows.stop]
+        return jax.make_array_from_callback(part.shape, sharding, part.__getitem__)
+
+    return part(images), part(labels)
+
+
+def _row_bytes(images: Values) -> int:
+    """Bytes of an example and its label."""
+    return int(images[0].nbytes + np.int32().nbytes)
+
+
+def _device_memory(mesh: Mesh) -> int | None:
+    """Bytes for data on a device, if it says how many it has: half, the rest being for work."""
+    stats = mesh.local_devices[0].memory_stats() or {}
+    return int(stats["bytes_limit"]) // 2 if "bytes_limit" in stats else None

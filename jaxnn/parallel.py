@@ -1,0 +1,92 @@
+"""Several devices for one network: the examples of a batch are shared out, the parameters are not.
+
+With the rows of X and Y on D devices, each Z, A, dZ and dA is computed where its rows are. Only
+
+    dW_l = 1/m dZ_lᵀ A_{l−1}    and    db_l = 1/m Σ_i dZ_l,i
+
+sum over examples. XLA's partitioner finds that in the equations as they stand: each device forms
+its part of the sums, and one all-reduce adds the parts, so that every device makes the same step.
+The equations know nothing of it. m is the whole batch, whether D divides it or not.
+"""
+
+import os
+from contextlib import suppress
+from functools import cache
+from typing import Any
+
+import jax
+from jax import Array
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from jaxnn.errors import UsageError
+from jaxnn.training import Evaluation, evaluate
+
+#: The mesh's only axis.
+EXAMPLES = "examples"
+
+HOST_DEVICES = "xla_force_host_platform_device_count"
+
+
+def request(devices: int | None) -> None:
+    """Have so many devices made of a CPU's cores, which must be before jax first computes."""
+    if devices is not None and HOST_DEVICES not in os.environ.get("XLA_FLAGS", ""):
+        with suppress(RuntimeError):  # jax has computed already: there are as many as there are
+            config: Any = jax.config
+            config.update("jax_num_cpu_devices", max(devices, config.jax_num_cpu_devices))
+
+
+def mesh(devices: int | None = None) -> Mesh:
+    """So many devices of every process, or all that there are. Raises `UsageError` if too few."""
+    request(devices)
+    found = len(jax.local_devices())
+    if devices is not None and devices > found:
+        raise UsageError(
+            f"--devices {devices}: expected 1 to {found}, the number of "
+            f"{jax.default_backend().upper()} devices that jax finds here"
+        )
+    chosen = [device for device in jax.devices() if _place(device) < (devices or found)]
+    return jax.make_mesh((len(chosen),), (EXAMPLES,), (AxisType.Auto,), devices=chosen)
+
+
+def _place(device: jax.Device) -> int:
+    """A device's place among those of its process."""
+    return int(jax.local_devices(process_index=device.process_index).index(device))
+
+
+def everywhere(mesh: Mesh) -> NamedSharding:
+    """A copy on each device."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def shared_out(mesh: Mesh, axis: int = 0) -> NamedSharding:
+    """The examples, which lie along `axis`, in equal parts, one on each device."""
+    return NamedSharding(mesh, PartitionSpec(*[None] * axis, EXAMPLES))
+
+
+def share_out(mesh: Mesh, tree: Any) -> Any:
+    """Inside a program: lay the examples, axis 0 of each leaf, on the devices.
+
+    Any number of them: XLA pads the last devices' parts, and leaves the padding out of every sum.
+    """
+    return jax.lax.with_sharding_constraint(tree, shared_out(mesh))
+
+
+@cache
+def evaluation(mesh: Mesh, **options: Any) -> Any:
+    """`training.evaluate` with as many rows on each device; their number must divide the rows."""
+
+    def on_each(params: Any, images: Array, labels: Array, scale: Array) -> Evaluation:
+        found = evaluate(params, images, labels, scale, **options)
+        loss, correct = jax.lax.pmean(found.loss, EXAMPLES), jax.lax.psum(found.correct, EXAMPLES)
+        return Evaluation(loss, correct, found.logits)
+
+    rows: Any = PartitionSpec(EXAMPLES)
+    same: Any = PartitionSpec()
+    return jax.jit(
+        jax.shard_map(
+            on_each,
+            mesh=mesh,
+            in_specs=(same, rows, rows, same),
+            out_specs=Evaluation(same, same, rows),
+        )
+    )

@@ -1,0 +1,114 @@
+"""Several processes train one network: real ones, which meet on this machine."""
+
+import re
+import socket
+
+import numpy as np
+import pytest
+from jax.experimental import multihost_utils
+from safetensors.numpy import load_file
+
+from jaxnn import cluster
+from jaxnn.errors import UsageError
+
+from . import commands
+
+DIGITS = ("--data", "digits", "--no_plots")
+
+
+@pytest.fixture
+def train(monkeypatch, capsys, tmp_path):
+    """Run `scripts/train.py` in this process, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    return lambda *argv: commands.here(monkeypatch, capsys, "train", *argv)
+
+
+def pair(folder, *argv):
+    """Start the two processes of one run."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        coordinator = f"127.0.0.1:{free.getsockname()[1]}"
+    common = (*DIGITS, *argv, "--coordinator", coordinator, "--processes", 2)
+    return [
+        commands.start("train", *common, "--process", number, cwd=folder) for number in range(2)
+    ]
+
+
+def same_parameters(one, other):
+    """But for a few roundings in each of some hundred steps."""
+    a, b = (load_file(run / "parameters.safetensors") for run in (one, other))
+    for name, value in a.items():
+        np.testing.assert_allclose(value, b[name], rtol=0, atol=1e-5)
+
+
+def test_two_processes_train_what_one_does_and_the_first_writes(train, tmp_path):
+    argv = ("--epochs", 2, "--batch_size", 50)
+    first, second = pair(tmp_path, *argv, "--devices", 2, "--out", "together")
+    out, err = first.communicate(timeout=120)
+    silent, complaint = second.communicate(timeout=120)
+    assert (first.returncode, second.returncode) == (0, 0), err + complaint
+    assert (err, silent, complaint) == ("", "", "")
+    assert "epoch 2/2" in out
+    assert out.rstrip().endswith("results in together")
+
+    assert train(*DIGITS, *argv, "--out", "alone").status == 0
+    same_parameters(tmp_path / "together", tmp_path / "alone")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["alone", "together"]
+
+
+def test_a_lost_process_ends_the_run_which_goes_on_with_other_devices(train, tmp_path):
+    argv = ("--epochs", 150, "--batch_size", 500)
+    first, second = pair(tmp_path, *argv, "--out", "run")
+    next(line for line in first.stdout if line.startswith("epoch"))
+    second.kill()
+    _, err = first.communicate(timeout=120)
+    second.communicate(timeout=120)
+    assert first.returncode == 2, err
+    assert re.fullmatch("error: another process of this run is lost .*--resume run, .*\n", err), err
+
+    assert train("--resume", "run", "--no_plots", "--devices", 3).status == 0
+    assert train(*DIGITS, *argv, "--out", "alone").status == 0
+    same_parameters(tmp_path / "run", tmp_path / "alone")
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"processes": 2}, "expected --coordinator HOST:PORT as well"),
+        ({"process": 0}, "expected --coordinator HOST:PORT as well"),
+        ({"coordinator": "auto", "process": 0}, "auto: contradicts --processes and --process"),
+        ({"coordinator": "here:1"}, "expected --processes and --process as well"),
+        ({"coordinator": "here:1", "processes": 2, "process": 2}, "--process 2: expected 0 to 1"),
+        ({"coordinator": "here", "processes": 2, "process": 0}, "expected HOST:PORT or auto"),
+        ({"coordinator": ":1", "processes": 2, "process": 0}, "expected HOST:PORT or auto"),
+        ({"coordinator": "a:b", "processes": 2, "process": 0}, "expected HOST:PORT or auto"),
+        ({"coordinator": "a:65536", "processes": 2, "process": 0}, "expected HOST:PORT or auto"),
+    ],
+)
+def test_flags_that_contradict_each_other(flags, message):
+    with pytest.raises(UsageError, match=message):
+        cluster.requested(flags)
+
+
+def test_what_was_asked_for():
+    assert cluster.requested({}) is None
+    assert cluster.requested({"coordinator": "auto"})[:3] == (None, None, None)
+    flags = {"coordinator": "[::1]:5000", "processes": 2, "process": 1}
+    assert cluster.requested(flags)[:3] == ("[::1]:5000", 2, 1)
+
+
+def test_a_port_that_is_taken_is_named():
+    with socket.socket(socket.AF_INET6) as taken:
+        taken.bind(("", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(UsageError, match=f"port {port} cannot be opened here"):
+            cluster.require_port(cluster.Cluster(f"localhost:{port}", 2, 0))
+
+
+def test_processes_that_do_not_agree_are_told_so(monkeypatch):
+    cluster.require_agreement("data", 3)
+    other = lambda digest: np.stack([digest, digest + np.uint32(1)])  # noqa: E731
+    monkeypatch.setattr(multihost_utils, "process_allgather", other)
+    with pytest.raises(UsageError, match="the processes of this run do not agree"):
+        cluster.require_agreement("data", 3)
