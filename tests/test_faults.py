@@ -6,7 +6,11 @@ the other tools.
 """
 
 import functools
+import importlib.util
+import re
+import sys
 from collections import Counter
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -22,6 +26,8 @@ from .faults.homework import HOMEWORK_CORRECT, HOMEWORK_FAULTS
 from .faults.judge import cause_is, first_is
 from .faults.library import FAULTS
 from .faults.vjp import VJP_CORRECT, VJP_FAULTS
+
+CAMPAIGN = Path(__file__).parents[1] / "scripts" / "compare_checkers.py"
 
 
 def table(cases, every=1):
@@ -106,6 +112,37 @@ def test_every_code_is_planted():
 def test_the_library_is_as_large_as_promised():
     assert len({fault.name for fault in FAULTS}) == len(FAULTS) >= 60
     assert len({variant.name for variant in CORRECT}) == len(CORRECT) >= 40
+
+
+@pytest.fixture
+def campaign(monkeypatch):
+    """The script, whose import path is put back afterwards."""
+    monkeypatch.setattr(sys, "path", sys.path.copy())
+    spec = importlib.util.spec_from_file_location("compare_checkers", CAMPAIGN)
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "compare_checkers", module)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize(
+    ("said", "row"),
+    [
+        ((True, "sign", "dZ2"), ["1/1", "1/1", "1/1", "1/1"]),
+        ((True, "zero", "dZ2"), ["1/1", "0/1", "1/1", "1/1"]),
+        ((False, None, None), ["0/1", "names none", "names none", "0/1"]),
+        ((None, None, None), ["0/1", "names none", "names none", "1/1"]),
+    ],
+    ids=["accuses", "accuses of another fault", "sees nothing", "breaks down"],
+)
+def test_the_campaign_counts_what_a_checker_says(campaign, said, row):
+    score, verdict = campaign.Score(), campaign.Verdict(*said)
+    fault = next(fault for fault in FAULTS if fault.code == "sign" and fault.first_wrong == "dZ2")
+    campaign.judge_fault(fault, 0, verdict, score)
+    campaign.judge_variant(CORRECT[0], 0, verdict, score)
+    _, (_, *shares) = campaign.rows_of({"it": score})
+    assert [re.sub(r" \(.*", "", share) for share in shares] == row
+    assert score.misses
 
 
 @functools.cache
