@@ -126,7 +126,7 @@ def hdf5(compressed: bool) -> Target:
     seeds = [written(libver) for libver in ("latest", "earliest")]
     reader._ask = Library()
     read = partial(fingerprint, "a.hdf5")
-    return Target([file.getvalue()], partial(write, "a.hdf5"), read, one_change_checked=compressed)
+    return Target(seeds, partial(write, "a.hdf5"), read, one_change_checked=compressed)
 
 
 class Library:
