@@ -35,6 +35,7 @@ from jaxnn.files import append_line, write_bytes, write_json
 from jaxnn.fit import Progress, Record, initial_state
 from jaxnn.interval import Interval
 from jaxnn.mlp import Params
+from jaxnn.report import REPORT
 
 CONFIG = "config.json"
 HISTORY = "history.jsonl"
@@ -42,7 +43,6 @@ CHECKPOINTS = "checkpoints"
 PARAMETERS = "parameters.safetensors"
 RESULT = "result.json"
 TABLE = "table.txt"
-REPORT = "report.html"
 
 CHECKPOINTS_KEPT = 2
 
