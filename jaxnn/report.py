@@ -11,7 +11,8 @@ from jaxnn.errors import StorageError
 from jaxnn.files import write_bytes
 from jaxnn.metrics import AVERAGES, COLUMNS, Report
 from jaxnn.plots import CONFUSION, CURVES, MISTAKES, WEIGHTS, Pictures
-from jaxnn.runs import REPORT
+
+REPORT = "report.html"
 
 CAPTIONS = {
     CURVES: "Loss and accuracy by epoch",

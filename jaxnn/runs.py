@@ -38,6 +38,7 @@ from jaxnn.interval import Interval
 from jaxnn.mlp import Params
 from jaxnn.optimisers import OPTIMISERS, SCHEDULES
 from jaxnn.plan import Teacher
+from jaxnn.report import REPORT
 
 CONFIG = "config.json"
 HISTORY = "history.jsonl"
@@ -46,7 +47,6 @@ PARAMETERS = "parameters.safetensors"
 TEACHER = "teacher.safetensors"
 RESULT = "result.json"
 TABLE = "table.txt"
-REPORT = "report.html"
 
 CHECKPOINTS_KEPT = 2
 

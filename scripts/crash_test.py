@@ -129,7 +129,9 @@ def kill_until_done(
 
 def moment(chance: random.Random, epochs: int, left: int, times: Times) -> tuple[int, float]:
     """When to kill: so many seconds after so many epochs. Before the first one in a fifth of all
-    cases, while the results are written where no more epochs than these are left."""
+    cases, and while the results are written where no more epochs than these are left."""
+    if left == 0:
+        return 0, chance.uniform(0, 2 * (times.startup + times.ending))
     if chance.random() < 0.2:
         return 0, chance.uniform(0, times.startup)
     waited = min(left, chance.randint(1, 1 + epochs // 5))

@@ -9,6 +9,8 @@ import time
 import tracemalloc
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +65,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         for reader in args.reader:
             print(f"{reader:12} {exhausted(reader)}", flush=True)
         return 0
+    if find_spec("atheris") is None:
+        raise UsageError("atheris is not installed: expected pip install -e '.[fuzz]'")
     out = Path(args.out)
     out.mkdir(exist_ok=True)
     total, wrong, begun = 0, [], time.perf_counter()
@@ -71,6 +75,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         total += tried
         wrong += [reader] if finding else []
         print(f"{reader:12} {tried:>12,} inputs   {finding or 'nothing found'}", flush=True)
+    with suppress(OSError):  # it is not empty
+        out.rmdir()
     hours = (time.perf_counter() - begun) / 3600
     print(f"{'all':12} {total:>12,} inputs   {hours:.2f} hours, findings: {len(wrong)}")
     return 1 if wrong else 0
@@ -104,10 +110,7 @@ def tried_by(reader: str, minutes: float, seed: int, out: Path) -> tuple[int, st
 
 def fuzz(reader: str) -> None:
     """Hand this process over to atheris; it does not return."""
-    try:
-        import atheris
-    except ImportError:
-        raise UsageError("atheris is not installed: expected pip install -e '.[fuzz]'") from None
+    import atheris
 
     with atheris.instrument_imports(include=["jaxnn"]):
         judge = Judge(TARGETS[reader](), Path(tempfile.mkdtemp()))

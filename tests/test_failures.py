@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import random
 import re
 import tempfile
 from pathlib import Path
@@ -142,3 +143,20 @@ def test_a_few_real_kills(capsys, monkeypatch):
     outcome = commands.here(monkeypatch, capsys, "crash_test", "--kills", 3, "--epochs", 50)
     assert outcome.status == 0
     assert "3 kills of living processes" in outcome.out
+
+
+def test_the_moments_of_the_kills_are_of_every_kind():
+    """Before the first epoch, between two, after the last, and, with none left, until the end."""
+    crash_test = commands.script("crash_test")
+    times = crash_test.Times(startup=4.0, epoch=0.1, ending=2.0)
+    chance = random.Random(0)
+    midway = [crash_test.moment(chance, 200, 150, times) for _ in range(300)]
+    assert {waited for waited, _ in midway} == set(range(42))
+    assert 30 < sum(waited == 0 for waited, _ in midway) < 90
+    assert max(delay for waited, delay in midway if waited) < 0.3
+    late = [crash_test.moment(chance, 200, 5, times) for _ in range(300)]
+    assert max(waited for waited, _ in late) == 5
+    assert 4 < max(delay for waited, delay in late if waited == 5) < 6
+    done = [crash_test.moment(chance, 200, 0, times) for _ in range(300)]
+    assert {waited for waited, _ in done} == {0}
+    assert min(delay for _, delay in done) < 4 < 6 < max(delay for _, delay in done)

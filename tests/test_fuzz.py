@@ -84,3 +84,12 @@ def test_every_bit_and_every_length_is_tried(monkeypatch, capsys):
     outcome = commands.here(monkeypatch, capsys, "fuzz", "--exhaustive", "--reader", "csv")
     assert outcome.status == 0
     assert outcome.out == "csv          4 truncations (4 other); 32 flipped bits (32 other)\n"
+
+
+def test_without_atheris_one_line_says_how_to_install_it(monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    outcome = commands.here(monkeypatch, capsys, "fuzz", "--reader", "csv")
+    assert outcome.status == 2
+    assert outcome.err == "error: atheris is not installed: expected pip install -e '.[fuzz]'\n"
+    assert list(tmp_path.iterdir()) == []

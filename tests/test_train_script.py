@@ -155,6 +155,16 @@ def test_help_needs_neither_data_nor_jax(tmp_path):
         (["--seed", "-1"], "--seed: expected an integer from 0 to"),
         (["--validation", "0"], "--validation: expected a fraction"),
         (["--validation", "1.5"], "--validation: expected a fraction"),
+        (["--n_x", "0"], "--n_x: expected an integer from 1"),
+        (["--n_h", "64", "70000"], "--n_h: expected an integer from 1 to 65536"),
+        (["--epochs", "1e3"], "--epochs: expected an integer"),
+        (["--epochs", "9" * 5000], "--epochs: expected an integer"),
+        (["--lr", "1e999"], "--lr: expected"),
+        (["--beta", "nan"], "--beta: expected"),
+        (["--seed", "9" * 30], "--seed: expected an integer from 0 to 4294967295"),
+        (["--validation", "nan"], "--validation: expected a fraction"),
+        (["--validation", "-3"], "--validation: expected a fraction"),
+        (["--patience", "0"], "--patience: expected an integer from 1"),
         (["--checkpoint_every", "0"], "--checkpoint_every: expected epochs from 1 to 1000000, or"),
         (["--checkpoint_every", "-1"], "--checkpoint_every: expected"),
         (["--checkpoint_every", "0s"], "--checkpoint_every: expected"),
@@ -172,7 +182,7 @@ def test_help_needs_neither_data_nor_jax(tmp_path):
         (["--resume", "nowhere"], "nowhere: expected the folder of a run"),
         (["--resume", "."], "no checkpoints"),
     ],
-    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+    ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else "",
 )
 def test_a_mistake_is_one_line_and_changes_nothing(train, tmp_path, argv, message):
     outcome = train(*argv)
