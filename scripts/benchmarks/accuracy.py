@@ -29,8 +29,8 @@ ATTEMPTS = (
     Attempt(98.0, JAXNN, "train.py", ("--recipe", "fast")),
     Attempt(98.0, "PyTorch fused SGD", "peers/torch_recipe.py"),
     Attempt(98.0, "Flax NNX + optax", "peers/flax_recipe.py"),
-    Attempt(99.0, JAXNN, "train.py", ("--recipe", "accurate")),
-    Attempt(99.5, JAXNN, "train.py", ("--recipe", "best")),
+    Attempt(99.0, JAXNN, "train.py", ("--recipe", "elastic")),
+    Attempt(99.5, JAXNN, "train.py", ("--recipe", "elastic")),
 )
 
 #: Seeds of the targets above the first, which take minutes to hours each.

@@ -16,7 +16,7 @@ def network(n_x, n_h, n_y):
     layers = []
     for n_in, n_out in zip((n_x, *n_h), (*n_h, n_y), strict=True):
         linear = nn.Linear(n_in, n_out)
-        nn.init.normal_(linear.weight, std=n_in**-0.5)
+        nn.init.normal_(linear.weight, std=(2 / n_in) ** 0.5)
         nn.init.zeros_(linear.bias)
         layers += [linear, nn.ReLU()]
     return nn.Sequential(*layers[:-1])
@@ -38,7 +38,9 @@ def main():
     for epoch in range(1, RECIPE["epochs"] + 1):
         for rows in torch.randperm(len(X)).split(RECIPE["batch_size"]):
             optimiser.zero_grad()
-            nn.functional.cross_entropy(model(X[rows]), y[rows]).backward()
+            nn.functional.cross_entropy(
+                model(X[rows]), y[rows], label_smoothing=RECIPE["label_smoothing"]
+            ).backward()
             optimiser.step()
             schedule.step()
         with torch.inference_mode():
