@@ -119,9 +119,13 @@ def test_the_estimate_covers_what_xla_allots():
 
 
 def test_a_run_that_diverges_ends_and_the_others_go_on():
-    base = small.config(epochs=3, validation=10.0, activation="relu", n_h=(7,) * 6, seed=1)
-    calm, wild = grid(base, {"lr": [0.1, 1e6]})
-    last = list(sweeps.sweep(small.dataset(), [calm, wild]))[-1]
-    assert last.diverged == {wild: 1}
-    assert [len(last.histories[config]) for config in (calm, wild)] == [3, 0]
-    assert [point.diverged for point in points(last.histories, last.diverged)] == [0, 1]
+    chunk, histories, diverged = CONFIGS[:3], dict.fromkeys(CONFIGS[:3], ()), {}
+    for epoch, losses in enumerate([(1, 1, 1), (1, np.nan, 1), (1, 1, np.inf)], start=1):
+        measures = dict.fromkeys(sweeps.MEASURES, (0.5, 0.5, 0.5)) | {"train_loss": losses}
+        sweeps._note(chunk, epoch, measures, 6.0, histories, diverged)
+    assert diverged == {chunk[1]: 2, chunk[2]: 3}
+    assert [len(histories[config]) for config in chunk] == [3, 1, 2]
+    assert histories[chunk[1]] == (
+        {"epoch": 1, "train_loss": 1, "validation_loss": 0.5}
+        | {"train_accuracy": 0.5, "validation_accuracy": 0.5, "seconds": 2.0},
+    )
