@@ -64,7 +64,7 @@ def test_the_devices_compute_their_own_rows_and_add_up_once():
 
 @pytest.mark.parametrize(
     ("n_train", "batch_size"),
-    [(43, 8), (8, 1), (9, 9)],
+    [(43, 8), (8, 2), (9, 9)],
     ids=["rest of 3", "batches smaller than the devices", "one batch"],
 )
 def test_a_run_on_several_devices_is_the_run_on_one(n_train, batch_size):
