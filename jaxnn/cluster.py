@@ -10,7 +10,6 @@ on.
 """
 
 import os
-import resource
 import socket
 import sys
 import tempfile
@@ -181,6 +180,8 @@ def _watched(cluster: Cluster) -> Cluster:
     )
     os.dup2(log, 1)
     os.dup2(log, 2)
+    import resource  # not on Windows
+
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     return cluster._replace(tell=lambda words: os.write(mouth, words))
 

@@ -33,8 +33,11 @@ from jaxnn.data import Dataset, with_validation
 from jaxnn.errors import UsageError
 from jaxnn.fit import Progress, Record, hyperparameters, initial_state, state_shapes
 from jaxnn.grid import best_run, groups, points
+from jaxnn.initialisation import document
 from jaxnn.mlp import Params
-from jaxnn.training import EVALUATION_ROWS, Hyper, TrainState, evaluate, train_epoch
+from jaxnn.optimisers import momentum
+from jaxnn.plan import plan
+from jaxnn.training import EVALUATION_ROWS, NO_TERMS, Hyper, TrainState, evaluate, train_epoch
 
 #: The part of the free memory that a sweep takes unless it is told otherwise.
 SHARE_OF_FREE_MEMORY = 0.5
@@ -110,6 +113,7 @@ def sweep(
     validation. `memory` in bytes bounds a chunk, half of what is free by default; `devices` are
     all by default. Raises `UsageError` where one network does not fit into the memory.
     """
+    _require_plain(configs)
     devices = devices or jax.devices()
     memory = memory or _allowance(devices)
     histories: dict[Config, tuple[Record, ...]] = dict.fromkeys(configs, ())
@@ -136,6 +140,15 @@ def sweep(
                 )
             _keep_best(chunk, histories, diverged, progress, kept)
             first += len(chunk)
+
+
+def _require_plain(configs: Sequence[Config]) -> None:
+    for config in configs:
+        ours = plan(config)
+        if (ours.optimiser, ours.terms, ours.initialiser) != (momentum, NO_TERMS, document):
+            raise UsageError("a sweep trains the document's network: expected no further terms")
+        if config.committee > 1:
+            raise UsageError("a sweep trains single networks: expected no committee")
 
 
 class Program:

@@ -7,7 +7,6 @@ cause and the first wrong equation; the other tools answer yes or no. A tool tha
 is left out and its row says so: `pip install -e '.[bench]'` installs them all.
 """
 
-import argparse
 import contextlib
 import functools
 import importlib
@@ -29,6 +28,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from jaxnn import cli
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
@@ -338,19 +339,20 @@ def print_table(scores: dict[str, Score | None]) -> None:
     Console(width=None if sys.stdout.isatty() else 140).print(table)
 
 
+def parser() -> cli.Parser:
+    p = cli.Parser("Planted faults before several gradient checkers.")
+    positive = cli.integer(1, 10_000)
+    p.add_argument("--seeds", type=positive, default=SEEDS, help="random points of each case")
+    p.add_argument("--quick", action="store_true", help=f"{QUICK_SEEDS} seeds")
+    p.add_argument("--only", default="", help="cases whose name contains this")
+    p.add_argument("--checker", default="", help="checkers whose name contains this")
+    p.add_argument("--jobs", type=positive, default=os.cpu_count() or 1, help="processes")
+    p.add_argument("--json", action="store_true", help="the table and every miss, as JSON")
+    return p
+
+
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Planted faults before several gradient checkers.")
-    parser.add_argument("--seeds", type=int, default=SEEDS, help="random points of each case")
-    parser.add_argument("--quick", action="store_true", help=f"{QUICK_SEEDS} seeds")
-    parser.add_argument("--only", default="", help="cases whose name contains this")
-    parser.add_argument("--checker", default="", help="checkers whose name contains this")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
-    parser.add_argument("--json", action="store_true", help="the table and every miss, as JSON")
-    flags = parser.parse_args()
-    if flags.seeds < 1:
-        parser.error("--seeds must be at least 1")
-    if flags.jobs < 1:
-        parser.error("--jobs must be at least 1")
+    flags = parser().parse_args()
     seeds = QUICK_SEEDS if flags.quick else flags.seeds
     scores = campaign(seeds, flags.only, flags.checker, flags.jobs)
     if flags.json:

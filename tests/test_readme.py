@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from pathlib import Path
 
 import pytest
 
@@ -26,9 +27,8 @@ def test_there_are_calls_to_check():
 @pytest.mark.parametrize("call", script_calls())
 def test_every_command_has_its_script_and_its_flags(call):
     path, *words = shlex.split(call.replace("…", ""))
-    source = (commands.ROOT / path).read_text()
-    flags = [word.split("=")[0] for word in words if word.startswith("--")]
-    assert all(flag == "--help" or f'"{flag}"' in source for flag in flags)
+    known = commands.script(Path(path).stem).parser()._option_string_actions
+    assert {word.split("=")[0] for word in words if word.startswith("--")} <= known.keys()
 
 
 def test_every_module_in_the_table_exists():

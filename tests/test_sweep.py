@@ -129,3 +129,9 @@ def test_a_run_that_diverges_ends_and_the_others_go_on():
         {"epoch": 1, "train_loss": 1, "validation_loss": 0.5}
         | {"train_accuracy": 0.5, "validation_accuracy": 0.5, "seconds": 2.0},
     )
+
+
+@pytest.mark.parametrize("term", [{"dropout": 0.1}, {"init": "he"}, {"schedule": "cosine"}])
+def test_a_sweep_refuses_what_it_does_not_train(term):
+    with pytest.raises(UsageError, match="no further terms"):
+        next(sweeps.sweep(small.dataset(), [small.config(validation=10.0, **term)]))
