@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +40,21 @@ def summary(dataset: Dataset, config: Config) -> None:
         f"examples, from {dataset.source}\n"
         f"network   {sizes}, {config.activation} and softmax; lr {config.lr:g}, "
         f"beta {config.beta:g}, batches of {config.batch_size}, seed {config.seed}\n"
+        f"{_beyond(config)}"
         f"device    {device.platform} ({device.device_kind}), jax {jax.__version__}",
         markup=False,
     )
+
+
+def _beyond(config: Config) -> str:
+    """A line with what the run has beyond the document, by its flags; nothing if it has nothing."""
+    names = [field.name for field in fields(Config)]
+    beyond = ", ".join(
+        f"{name} {getattr(config, name)}"
+        for name in names[names.index("init") :]
+        if getattr(config, name) != getattr(Config(), name)
+    )
+    return beyond and f"beyond    {beyond}\n"
 
 
 def verdict(check: GradientReport) -> None:
