@@ -52,6 +52,8 @@ def fingerprint(name: str, folder: Path) -> str:
 
 
 def write(name: str, folder: Path, content: bytes) -> None:
+    """A new file each time: a library may still hold the one before it."""
+    (folder / name).unlink(missing_ok=True)
     (folder / name).write_bytes(content)
 
 
@@ -159,10 +161,11 @@ for line in sys.stdin:
             self.process.stdin.write("\t".join([str(path), *NAMES]) + "\n")
             self.process.stdin.flush()
             line = self.process.stdout.readline()
-        if not line:
+        try:
+            answer = json.loads(line)
+        except ValueError:
             self.end()
-            raise DataError(f"{path}: the HDF5 library crashes or hangs on this file")
-        answer = json.loads(line)
+            raise DataError(f"{path}: the HDF5 library crashes or hangs on this file") from None
         if "error" in answer:
             raise DataError(f"{path}: {answer['error']}")
         layouts: dict[str, Any] = answer["layout"]

@@ -348,6 +348,9 @@ def test_hdf5_that_is_no_plain_array(kind, tmp_path):
         ("import os; os.abort()", "crashes on this file (signal 6)"),
         ("raise SystemExit('out of order')", "reader failed: out of order"),
         ("print('{')", "set.hdf5: "),
+        ("print('[1]')", "set.hdf5: "),
+        ("print('{\"layout\": {}}')", "set.hdf5: 'x_train'"),
+        ('print(\'{"layout": {"x_train": 3}}\')', "set.hdf5: "),
         ("while True: pass", "hangs on this file"),
     ],
 )

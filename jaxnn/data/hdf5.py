@@ -62,7 +62,9 @@ class Layout(NamedTuple):
 
 def fields(path: Path, program: tuple[str, ...] = LAYOUT_PROGRAM) -> dict[str, Field]:
     """The four fields of an HDF5 file, metadata checked. Raises DataError."""
-    layouts = {name: _layout(entry) for name, entry in _ask(path, program).items()}
+    with blame(str(path), KeyError, TypeError):  # a library that has gone astray may answer so
+        answer = _ask(path, program)
+        layouts = {name: _layout(answer[name]) for name in NAMES}
     for name, layout in layouts.items():
         with blame(f"{path}: {name}"):
             _check(f"{path}: {name}", layout)
