@@ -83,8 +83,9 @@ def test_other_work_is_noticed(wrong, spec, expected):
 
 
 def test_losses_that_lie_apart_are_no_agreement():
-    assert epoch.agreement({"a": 1.0, "b": 1.0001, "c": 1.0})["agree"]
-    assert not epoch.agreement({"a": 1.0, "b": 1.001, "c": 1.0})["agree"]
+    assert epoch.agreement({"a": 1.0, "b": 1.000009, "c": 1.0})["agree"]
+    assert not epoch.agreement({"a": 1.0, "b": 1.00002, "c": 1.0})["agree"]
+    assert not epoch.agreement({"a": 1.0, "b": 1.0, "c": float("nan")})["agree"]
 
 
 def test_the_operations_of_the_documents_epoch():

@@ -24,7 +24,7 @@ def describe() -> dict[str, str]:
     """Processor, cores, load, thread settings and versions."""
     return {
         "processor": _processor(),
-        "cores": str(len(os.sched_getaffinity(0))),
+        "cores": str(_cores()),
         "load": f"{os.getloadavg()[0]:.1f}",
         **{name: os.environ.get(name, "unset") for name in THREADS},
         "python": platform.python_version(),
@@ -32,8 +32,14 @@ def describe() -> dict[str, str]:
     }
 
 
+def _cores() -> int:
+    """Those that this process may use, where the system says so."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def _processor() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
+    known = Path("/proc/cpuinfo")
+    for line in known.read_text().splitlines() if known.exists() else ():
         if line.startswith("model name"):
             return line.partition(":")[2].strip()
     return platform.processor()
