@@ -13,7 +13,7 @@ from jaxnn.config import Config
 from jaxnn.data import Dataset
 from jaxnn.errors import StorageError, TrainingRefusedError, UsageError
 from jaxnn.feeding import Feed, fed
-from jaxnn.fit import Engine, Progress, compile_evaluation, compiled_epoch, start
+from jaxnn.fit import Engine, Progress, compile_evaluation, resident, start
 from jaxnn.gradcheck import GradientReport, verify_network
 from jaxnn.metrics import Report
 from jaxnn.plan import Teacher, plan
@@ -56,7 +56,7 @@ def compiling(
     def programs() -> Engine:
         if to is not None:
             return fed(training_set, config, to, teacher)
-        engine = Engine(compiled_epoch(training_set, config, teacher))
+        engine = resident(training_set, config, teacher)
         compile_evaluation(training_set, config)
         return engine
 

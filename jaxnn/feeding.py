@@ -113,7 +113,8 @@ def fed(dataset: Dataset, config: Config, to: Feed, teacher: Teacher | None = No
         state: TrainState, images: Values, labels: Values, scale: Array, key: Array, *, done: float
     ) -> TrainState:
         order = np.asarray(_order(key, len(images)))
-        numbers = replicate((scale, key, ours.hyper, eased(ours.terms, config, done)))
+        at = eased(ours.terms, config, done)
+        numbers = replicate((scale, jax.random.key_data(key), ours.hyper, at))
         ship = partial(_shipped, to.mesh, images, labels, order)
         for chunk, batches in ahead(ship, parts):
             program = programs[chunk.batches, chunk.size]
@@ -196,16 +197,22 @@ def _program(
             first=first,
             read=read,
             scale=scale,
-            key=key,
+            key=jax.random.wrap_key_data(key),
             hyper=hyper,
             terms=terms,
             transposed=small,
             **static,
         )
 
-    state = state_shapes(config, dataset.n_x, dataset.n_classes)
+    state, numbers = state_shapes(config, dataset.n_x, dataset.n_classes), (ours.hyper, ours.terms)
     first, scale, key, hyper, terms = jax.eval_shape(
-        lambda: (jnp.uint32(0), jnp.float32(0), jax.random.key(0), ours.hyper, ours.terms)
+        lambda: (
+            jnp.uint32(0),
+            jnp.float32(0),
+            jax.random.key_data(jax.random.key(0)),
+            ours.hyper,
+            ours.terms,
+        )
     )
     state, first, scale, key, hyper, terms = _laid(
         (state, first, scale, key, hyper, terms), everywhere(mesh)

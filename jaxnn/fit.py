@@ -55,12 +55,12 @@ class Engine(NamedTuple):
     (state, images, labels, scale, key, done): a key for each member where the run is a committee,
     and the share of the epochs that are over. `evaluate` is as in `training`: its result has a loss
     and an accuracy. No more than `rows` examples at a time are put on a device, if that is said.
-    The default is one device that holds all data; `feeding` has another.
+    `resident` is one device that holds all data; `feeding` has another.
     """
 
     one_epoch: Callable[..., TrainState]
-    put: Callable[[Any], Any] = jax.device_put
-    evaluate: Callable[..., Any] = evaluate
+    put: Callable[[Any], Any]
+    evaluate: Callable[..., Any]
     rows: int | None = None
 
 
@@ -169,6 +169,11 @@ def compiled_epoch(
     return one_epoch
 
 
+def resident(dataset: Dataset, config: Config, teacher: Teacher | None = None) -> Engine:
+    """All data on one device."""
+    return Engine(compiled_epoch(dataset, config, teacher), jax.device_put, evaluate)
+
+
 def has_small_products(dataset: Dataset, config: Config) -> bool:
     """Whether one thread is as fast as two that are not ready at once (`SMALL`)."""
     return SMALL[0] <= config.batch_size * dataset.n_x * config.n_h[0] <= SMALL[1]
@@ -190,7 +195,7 @@ def fit(
 ) -> Iterator[Progress]:
     """Train for the epochs that are left, yielding after each.
 
-    The default `engine` has `compiled_epoch`, which is compiled first, and all data on one device.
+    The default `engine` is `resident`, which is compiled first.
 
     Epoch e is shuffled by a key that depends on the seed and on e alone: a run that goes on from
     any `progress` repeats the uninterrupted run bit for bit, on the same machine and versions.
@@ -199,7 +204,7 @@ def fit(
     """
     state, history, best = progress or start(config, dataset.n_x, dataset.n_classes)
     activation, scale = ACTIVATIONS[config.activation], jnp.float32(dataset.scale)
-    engine = engine or Engine(compiled_epoch(dataset, config))
+    engine = engine or resident(dataset, config)
     state, train, held_out = engine.put(
         (state, (dataset.x_train, dataset.y_train), (dataset.x_test, dataset.y_test))
     )

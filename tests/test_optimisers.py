@@ -131,7 +131,7 @@ def test_nesterov_equals_sgd() -> None:
         (constant, {0: 1, 0.3: 1, 1: 1}),
         (linear, {0: 1, 0.25: 0.75, 1: 0}),
         (cosine, {0: 1, 1 / 3: 0.75, 0.5: 0.5, 1: 0}),
-        (one_cycle, {0: 0.04, 0.15: 0.52, 0.3: 1, 0.65: 0.5, 1: 0}),
+        (one_cycle, {0: 0.1, 0.1: 0.55, 0.2: 1, 0.6: 0.5, 1: 0}),
     ],
 )
 def test_schedule_at_its_points(schedule: Any, at: dict[float, float]) -> None:
@@ -142,11 +142,11 @@ def test_schedule_at_its_points(schedule: Any, at: dict[float, float]) -> None:
 
 @pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES)
 def test_schedule_has_no_jump_and_stays_in_the_unit_interval(schedule: Any) -> None:
-    """On 1001 points a slope of at most 3.2, which is one_cycle's, moves by 0.0032."""
+    """On 1001 points a slope of at most 4.5, which is one_cycle's, moves by 0.0045."""
     values = np.asarray(schedule(jnp.linspace(0, 1, 1001)))
     assert values.dtype == np.float32
     assert np.all((values >= 0) & (values <= 1))
-    assert abs(np.diff(values)).max() < 0.0033
+    assert abs(np.diff(values)).max() < 0.0046
     assert values.max() == 1
 
 

@@ -13,7 +13,7 @@ from jaxnn.committee import logits, soft_answer
 from jaxnn.config import Config
 from jaxnn.errors import UsageError
 from jaxnn.experiment import verify
-from jaxnn.fit import Engine, compiled_epoch, fit, initial_state, start, state_shapes
+from jaxnn.fit import fit, initial_state, resident, start, state_shapes
 from jaxnn.losses import smooth, softmax
 from jaxnn.mlp import feed_forward, gradient
 from jaxnn.plan import Teacher, eased, plan
@@ -155,7 +155,7 @@ def test_a_teacher_is_learnt_from():
     teacher = Teacher(jax.tree.map(jnp.asarray, taught.state.params), "sigmoid")
     config = small.config(epochs=60, lr=1.0, seed=9, teacher="a run", teacher_weight=1.0)
     blind = replace(data, y_train=np.zeros_like(data.y_train))
-    *_, student = fit(blind, config, engine=Engine(compiled_epoch(blind, config, teacher)))
+    *_, student = fit(blind, config, engine=resident(blind, config, teacher))
     assert student.history[-1]["test_accuracy"] > 0.6
     assert student.history[-1]["train_accuracy"] < 0.4  # of the labels that say nothing
 

@@ -10,8 +10,9 @@ from jaxnn import sweep as sweeps
 from jaxnn.compilation import QUICKLY
 from jaxnn.data import with_validation
 from jaxnn.errors import UsageError
-from jaxnn.fit import compiled_epoch, fit
+from jaxnn.fit import Engine, compiled_epoch, fit, hyperparameters
 from jaxnn.grid import best_run, grid, points
+from jaxnn.training import evaluate
 
 from . import small
 
@@ -44,7 +45,8 @@ def one_epoch():
 @functools.cache
 def alone(config):
     training_set = with_validation(small.dataset(), config.validation, config.seed)
-    return list(fit(training_set, config, one_epoch=one_epoch()))[-1]
+    step = functools.partial(one_epoch(), hyper=hyperparameters(config))
+    return list(fit(training_set, config, engine=Engine(step, jax.device_put, evaluate)))[-1]
 
 
 def figures(histories):

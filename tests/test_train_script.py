@@ -221,7 +221,7 @@ def no_compiled_programs():
 @pytest.mark.usefixtures("no_compiled_programs")
 def test_training_is_refused_when_a_gradient_is_wrong(train, tmp_path, monkeypatch):
     monkeypatch.setattr(
-        "jaxnn.mlp.cross_entropy_derivative", lambda A, Y: 1.01 * cross_entropy_derivative(A, Y)
+        "jaxnn.losses.cross_entropy_derivative", lambda A, Y: 1.01 * cross_entropy_derivative(A, Y)
     )
     outcome = train(*DIGITS, "--out", "run")
     assert outcome.status == 2
@@ -258,6 +258,7 @@ def test_the_test_set_is_opened_once_with_validation(train, tmp_path, monkeypatc
         measured.append(len(x))
         return evaluate(params, x, *rest, **options)
 
+    counting.lower = evaluate.lower
     monkeypatch.setattr(fit, "evaluate", counting)
     monkeypatch.setattr(results, "evaluate", counting)
     outcome = train(*DIGITS, "--epochs", 4, "--validation", 0.2, "--patience", 4, "--out", "run")

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from jaxnn import mlp
-from jaxnn.gradcheck import homework, network
+from jaxnn.activations import ACTIVATIONS
+from jaxnn.gradcheck import homework, shapes
 from jaxnn.gradcheck.explanations import LESSONS
 from jaxnn.gradcheck.homework import HomeworkError, Setting, check_homework
 from jaxnn.gradcheck.report import GradientReport
@@ -282,7 +283,7 @@ def test_our_own_network_can_be_found_wrong(script, monkeypatch, capsys):
         return {**d, "db1": -d["db1"]}
 
     monkeypatch.setattr(mlp, "back_propagate", wrong)
-    monkeypatch.setattr(network, "SHAPES", (((13, 11, 5), "sigmoid"),))
+    monkeypatch.setattr(shapes, "SHAPES", (shapes.Shape((13, 11, 5), "sigmoid"),))
     assert script.main([]) == 1
     assert capsys.readouterr().out.rstrip().endswith("WRONG  our network's hand-derived gradients")
     assert script.main(["--json"]) == 1
@@ -291,10 +292,11 @@ def test_our_own_network_can_be_found_wrong(script, monkeypatch, capsys):
 
 
 def test_our_own_network_is_examined_at_several_depths_activations_and_dtypes():
-    sizes, activations = zip(*network.SHAPES, strict=True)
+    sizes, activations, regularised = zip(*shapes.SHAPES, strict=True)
     assert sizes[0] == (784, 64, 10)
     assert {len(s) - 1 for s in sizes} >= {1, 2, 3, 4}
-    assert set(activations) == {"sigmoid", "tanh", "relu"}
+    assert set(activations) == set(ACTIVATIONS)
+    assert {*regularised} == {False, True}
 
 
 @pytest.mark.parametrize("code", LESSONS)
