@@ -204,7 +204,7 @@ def _program(
             **static,
         )
 
-    state, numbers = state_shapes(config, dataset.n_x, dataset.n_classes), (ours.hyper, ours.terms)
+    state = state_shapes(config, dataset.n_x, dataset.n_classes)
     first, scale, key, hyper, terms = jax.eval_shape(
         lambda: (
             jnp.uint32(0),
