@@ -4,13 +4,16 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from types import FrameType
 from typing import TypeVar
 
 T = TypeVar("T")
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+#: Seconds: a signal that comes just as the main thread goes to sleep is not seen until it wakes.
+WAKE = 0.2
+
 SHOW_CURSOR = "\x1b[?25h"
 
 
@@ -43,7 +46,10 @@ def until_interrupted(steps: Iterator[T]) -> Iterator[T]:
     try:
         with ThreadPoolExecutor(1) as worker:
             while not received:
-                step = worker.submit(next, steps, done).result()
+                coming = worker.submit(next, steps, done)
+                while not wait([coming], WAKE).done:
+                    pass
+                step = coming.result()
                 if step is done:
                     return
                 yield step  # type: ignore[misc]

@@ -70,6 +70,7 @@ def test_every_contender_ends_with_the_same_loss(name, spec, expected, lenient):
 @pytest.mark.parametrize("peer", ["torch_autograd", "torch_by_hand", "jaxnn_epoch"])
 def test_those_that_grow_agree_at_depth_too(peer, tmp_path):
     require(peer)
+    require("torch_by_hand")
     spec = Spec(str(tmp_path / "deep.npz"), "digits", n_h=(5, 4, 3), epochs=2, rows=150)
     assert problem.write(spec) == ([64, 5, 4, 3, 10], 150)
     alike = [loss_of(name, (), spec) for name in (peer, "torch_by_hand")]
