@@ -19,7 +19,7 @@ class Recipe(NamedTuple):
 
 
 RECIPES = {
-    "document": Recipe({}, "the document's values", ""),
+    "document": Recipe({}, "the document's values", "97.58 ± 0.10 % over 5 seeds"),
     "fast": Recipe(
         {
             "n_h": (256,),
@@ -32,7 +32,7 @@ RECIPES = {
             "label_smoothing": 0.1,
         },
         "98 % as soon as possible",
-        "",
+        "98.39 ± 0.05 % over 10 seeds, 3.8 to 5.1 s in all",
     ),
     "plain": Recipe(
         {
@@ -49,7 +49,7 @@ RECIPES = {
             "average": 0.99,
         },
         "no distorted images, two minutes",
-        "",
+        "not measured yet",
     ),
     "elastic": Recipe(
         {
@@ -66,7 +66,7 @@ RECIPES = {
             "ease": 0.5,
         },
         "distorted images, ten minutes",
-        "",
+        "not measured yet",
     ),
     "small": Recipe(
         {
@@ -80,7 +80,7 @@ RECIPES = {
             "affine": 0.25,
         },
         "the document's own 784-64-10, as far as it goes",
-        "",
+        "not measured yet",
     ),
     "record": Recipe(
         {
@@ -98,7 +98,7 @@ RECIPES = {
             "committee": 3,
         },
         "as accurate as two hours allow",
-        "",
+        "not measured yet",
     ),
 }
 
