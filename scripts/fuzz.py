@@ -112,7 +112,8 @@ def fuzz(reader: str) -> None:
     """Hand this process over to atheris; it does not return."""
     import atheris
 
-    with atheris.instrument_imports(include=["jaxnn"]):
+    # Else atheris sees the right checksum where it is compared, and forges it.
+    with atheris.instrument_imports(include=["jaxnn"], exclude=["jaxnn.arrayfile"]):
         judge = Judge(TARGETS[reader](), Path(tempfile.mkdtemp()))
     atheris.Setup(sys.argv, judge)
     atheris.Fuzz()
@@ -157,6 +158,8 @@ class Judge:
             found, peak = self.measured(content)
         except Unplaced:
             return "no file"
+        if peak > self.limit:  # once more: the first error of a kind can load a library's module
+            found, peak = self.measured(content)
         require(peak <= self.limit, f"{peak:,} bytes of memory, {self.limit:,} allowed")
         if isinstance(found, JaxnnError):
             require(str(self.folder) in str(found), f"a message that names no file: {found}")
