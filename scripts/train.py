@@ -210,16 +210,18 @@ def assist(given: Mapping[str, Any], options: Options) -> int:
         run, progress = runs.load(Path(given["resume"]), display.notice)
         config = agreeing_with_run(run.config, given)
         dataset = data.load(given.get("data", run.data["argument"]), notify=display.notice)
+        teacher = runs.load_teacher(run)
     else:
         config = configuration(recipe(given.get("recipe", "document")), given)
         dataset = data.load(given.get("data", "auto"), notify=display.notice)
         progress = start(config, dataset.n_x, dataset.n_classes)
+        teacher = experiment.teacher(config, dataset)
     training_set = agreeing_with_data(dataset, config, given.get("n_x"))
     to = feeding.feed(mesh, training_set, config, options.memory)
     if to is None:
         raise UsageError("--processes 1: expected 2 or more, or no --coordinator")
     cluster.require_agreement(config, dataset.fingerprint(), len(progress.history))
-    engine = feeding.fed(training_set, config, to, experiment.teacher(config, dataset))
+    engine = feeding.fed(training_set, config, to, teacher)
     for _ in fit(training_set, config, progress, engine):
         pass
     return 0
