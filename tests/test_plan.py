@@ -8,14 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxnn import activations, flags, initialisation, optimisers, recipes
+from jaxnn import activations, flags, initialisation, mlp, optimisers, recipes
 from jaxnn.committee import logits, soft_answer
 from jaxnn.config import Config
 from jaxnn.errors import UsageError
 from jaxnn.experiment import verify
 from jaxnn.fit import fit, initial_state, resident, start, state_shapes
 from jaxnn.losses import smooth, softmax
-from jaxnn.mlp import feed_forward, gradient
 from jaxnn.plan import Teacher, eased, plan
 from jaxnn.training import NO_TERMS, Terms, init_state, masks_of, train_step
 
@@ -25,6 +24,7 @@ from .test_fit import same_bits, without_time
 HYPER = {"lr": jnp.float32(0.5), "beta": jnp.float32(0)}
 X = jnp.float32(np.random.default_rng(0).random((9, 11)))
 Y = jnp.eye(5)[np.arange(9) % 5]
+forward, gradient = jax.jit(mlp.feed_forward), jax.jit(mlp.gradient)
 ROUNDINGS = 1e-6  # of numbers below 1, computed in two programs
 
 
@@ -128,7 +128,7 @@ def test_a_member_of_a_committee_is_the_run_of_its_seed():
 def test_a_committee_answers_with_the_mean_of_its_members():
     members = [initial_state(Config(n_h=(7,), seed=seed), 11, 5).params for seed in (1, 2)]
     together = jax.tree.map(lambda *leaves: jnp.stack(leaves), *members)
-    Z = [feed_forward(member, X)["Z2"] for member in members]
+    Z = [forward(member, X)["Z2"] for member in members]
     close(softmax(logits(together, X)), (softmax(Z[0]) + softmax(Z[1])) / 2)
     T = jnp.float32(3)
     softened = soft_answer(together, X, activations.sigmoid, T)

@@ -57,7 +57,7 @@ def test_the_last_batch_is_averaged_over_its_own_examples():
     params = fresh_state().params
     for rows in (order[:4], order[4:]):
         batch = unit_interval(images[rows], SCALE), one_hot(labels[rows], C)
-        grads = jax.grad(loss)(params, *batch)
+        grads = jax.jit(jax.grad(loss))(params, *batch)
         params = jax.tree.map(lambda p, g: p - jnp.float32(0.1) * g, params, grads)
     found = train_epoch(fresh_state(hyper), images, labels, SCALE, key, hyper, batch_size=4)
     jax.tree.map(
@@ -82,12 +82,12 @@ def test_evaluation_counts_every_row(n, monkeypatch):
     images, labels = images_and_labels(n)
     params = fresh_state().params
     X, Y = unit_interval(images, SCALE), one_hot(labels, C)
-    logits = feed_forward(params, X)["Z2"]
+    logits = jax.jit(feed_forward)(params, X)["Z2"]
 
     found = evaluate(params, images, labels, SCALE)
 
     np.testing.assert_allclose(found.logits, logits, atol=1e-6)
-    np.testing.assert_allclose(found.loss, loss(params, X, Y), rtol=1e-6)
+    np.testing.assert_allclose(found.loss, jax.jit(loss)(params, X, Y), rtol=1e-6)
     assert int(found.correct) == int((logits.argmax(axis=1) == labels).sum())
     assert found.accuracy == int(found.correct) / n
 
