@@ -174,7 +174,8 @@ def heat_map(
     figure = canvas.blank(max(across * width + 1.2, 6.4), max(down * height + 0.9, 3))
     figure.suptitle(
         f"{name}: mean validation loss at the chosen epoch (nats), darker is better\n"
-        "± half a 95 % confidence interval; the best is framed; – where a run diverged"
+        "± half a 95 % confidence interval; the best is framed; – where a run diverged",
+        fontsize="medium",
     )
     grids = figure.subplots(down, across, squeeze=False)
     for axes in grids.flat[len(panels) :]:
