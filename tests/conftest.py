@@ -9,6 +9,10 @@ from pathlib import Path
 import jax
 import pytest
 
+#: Programs of a test run once or twice: compiling them fast is worth more than fast programs.
+#: Commands that tests start do as we do, so that what they train has the same bits.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 

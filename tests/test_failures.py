@@ -140,9 +140,9 @@ def test_a_folder_that_vanishes_is_said_and_the_state_kept(tmp_path, steps):
 
 def test_a_few_real_kills(capsys, monkeypatch):
     """The campaign itself is long: `scripts/crash_test.py` does 300 by default."""
-    outcome = commands.here(monkeypatch, capsys, "crash_test", "--kills", 3, "--epochs", 50)
+    outcome = commands.here(monkeypatch, capsys, "crash_test", "--kills", 2, "--epochs", 20)
     assert outcome.status == 0
-    assert "3 kills of living processes" in outcome.out
+    assert "2 kills of living processes" in outcome.out
 
 
 def test_the_moments_of_the_kills_are_of_every_kind():

@@ -8,7 +8,7 @@ import pytest
 
 from jaxnn.config import Config
 from jaxnn.errors import TrainingDivergedError
-from jaxnn.fit import best_epoch, fit, out_of_patience, start
+from jaxnn.fit import best_epoch, fit, out_of_patience, resident, start
 from jaxnn.initialisation import document
 from jaxnn.optimisers import momentum
 from jaxnn.plan import plan
@@ -49,9 +49,10 @@ def test_the_same_seed_gives_the_same_bits_and_another_one_does_not():
 @pytest.mark.parametrize("validation", [None, 10.0])
 def test_going_on_from_any_epoch_repeats_the_uninterrupted_run(validation):
     data, config = small.dataset(), small.config(validation=validation)
-    steps = [start(config, data.n_x, data.n_classes), *fit(data, config)]
+    engine = resident(data, config)
+    steps = [start(config, data.n_x, data.n_classes), *fit(data, config, engine=engine)]
     for step in steps[:-1]:
-        *_, resumed = fit(data, config, step)
+        *_, resumed = fit(data, config, step, engine)
         assert same_bits((resumed.state, resumed.best), (steps[-1].state, steps[-1].best))
         assert without_time(resumed.history) == without_time(steps[-1].history)
 

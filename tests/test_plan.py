@@ -92,8 +92,9 @@ EVERYTHING = {
 
 def test_a_run_with_everything_goes_on_to_the_same_bits():
     data, config = small.dataset(), small.config(**EVERYTHING, epochs=3)
-    steps = [start(config, data.n_x, data.n_classes), *fit(data, config)]
-    *_, resumed = fit(data, config, steps[1])
+    engine = resident(data, config)
+    steps = [start(config, data.n_x, data.n_classes), *fit(data, config, engine=engine)]
+    *_, resumed = fit(data, config, steps[1], engine=engine)
     assert same_bits(resumed.state, steps[-1].state)
     assert without_time(resumed.history) == without_time(steps[-1].history)
 
