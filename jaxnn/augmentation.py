@@ -73,8 +73,9 @@ def displacements(
 def resample(X: Array, shape: tuple[int, int], u: Array, v: Array) -> Array:
     """The values of images at (i + u, j + v), bilinear between pixels, 0 outside; (m, h·w)."""
     (h, w), m = shape, len(X)
-    y = jnp.clip(jnp.repeat(jnp.arange(h, dtype=X.dtype), w)[None, :] + u + 1, 0, h + 0.999)
-    x = jnp.clip(jnp.tile(jnp.arange(w, dtype=X.dtype), h)[None, :] + v + 1, 0, w + 0.999)
+    below_h, below_w = (np.nextafter(np.float32(side + 1), np.float32(0)) for side in shape)
+    y = jnp.clip(jnp.repeat(jnp.arange(h, dtype=X.dtype), w)[None, :] + u + 1, 0, below_h)
+    x = jnp.clip(jnp.tile(jnp.arange(w, dtype=X.dtype), h)[None, :] + v + 1, 0, below_w)
     row, column = y.astype(jnp.int32), x.astype(jnp.int32)
     below, beside = y - row.astype(X.dtype), x - column.astype(X.dtype)
     padded = jnp.pad(X.reshape(m, h, w), ((0, 0), (1, 1), (1, 1))).reshape(m, -1)

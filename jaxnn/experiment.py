@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnn import display, plots, report, results, runs
+from jaxnn.augmentation import distort
 from jaxnn.config import Config
 from jaxnn.data import Dataset
 from jaxnn.errors import StorageError, TrainingRefusedError, UsageError
@@ -29,6 +30,9 @@ from jaxnn.training import (
 
 #: Examples that the gradients are verified on.
 VERIFIED_ROWS = 64
+
+#: Training examples whose distortions are drawn, and how many of each.
+EXAMPLES, VERSIONS = 4, 5
 
 
 class Conclusion(NamedTuple):
@@ -160,5 +164,19 @@ def illustrate(
             np.asarray(conclusion.test.logits),
             np.asarray(progress.chosen["W1"]).reshape(-1, dataset.n_x),
             dataset.image_shape,
+            _distorted(dataset, run.config),
         )
     report.write(run.folder, conclusion.result, conclusion.classes, progress.history, pictures)
+
+
+def _distorted(dataset: Dataset, config: Config) -> tuple[plots.Array, plots.Array] | None:
+    """One training example of each of the first classes, and what distortions make of it."""
+    distortion = plan(config).terms.distortion
+    if distortion is None or dataset.image_shape is None:
+        return None
+    classes = np.unique(dataset.y_train)[:EXAMPLES]
+    firsts = [int(np.argmax(dataset.y_train == label)) for label in classes]
+    X = unit_interval(jnp.asarray(dataset.x_train[firsts]), jnp.float32(dataset.scale))
+    copies = jnp.repeat(X, VERSIONS, axis=0)
+    versions = distort(jax.random.key(config.seed), copies, dataset.image_shape, distortion)
+    return np.asarray(X), np.asarray(versions).reshape(len(X), VERSIONS, -1)

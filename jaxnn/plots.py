@@ -37,10 +37,10 @@ PAIRS_SHOWN = 60
 UNITS_SHOWN = 64
 CLASSES_WITH_COUNTS = 20
 
-CURVES, CONFUSION, MISTAKES, WEIGHTS = (
-    "curves.png", "confusion.png", "mistakes.png", "weights.png",
+CURVES, CONFUSION, MISTAKES, WEIGHTS, DISTORTIONS = (
+    "curves.png", "confusion.png", "mistakes.png", "weights.png", "distortions.png",
 )  # fmt: skip
-ALL = (CURVES, CONFUSION, MISTAKES, WEIGHTS)
+ALL = (CURVES, CONFUSION, MISTAKES, WEIGHTS, DISTORTIONS)
 
 
 class Pictures(NamedTuple):
@@ -59,11 +59,14 @@ def draw_run(
     logits: Array,
     W1: Array,
     image_shape: tuple[int, int] | None,
+    distorted: tuple[Array, Array] | None = None,
 ) -> Pictures:
     """Every picture of a finished run, in its folder.
 
     images (n, n_x) are the test examples, `truth` (n,) their classes, `logits` (n, C) the network's
-    answers and W1 (n_1, n_x) its first layer. Raises `StorageError` where a file cannot be written.
+    answers and W1 (n_1, n_x) its first layer; `distorted` are training examples (k, n_x) and what
+    distortions made of each (k, v, n_x), where there were any. Raises `StorageError`
+    where a file cannot be written.
     """
     probabilities, name = softmax(logits), short(name, 40)
     plans: dict[str, str | Callable[[], Figure]] = {
@@ -72,6 +75,9 @@ def draw_run(
         MISTAKES: "the inputs are not the pixels of an image",
         WEIGHTS: "the inputs are not the pixels of an image",
     }
+    if distorted is not None and image_shape is not None:
+        originals, versions = (a.reshape(*a.shape[:-1], *image_shape) for a in distorted)
+        plans[DISTORTIONS] = lambda: distortions(originals, versions, name)
     if image_shape is not None:
         tests, units = images.reshape(-1, *image_shape), np.asarray(W1).reshape(-1, *image_shape)
         plans[MISTAKES] = lambda: mistakes(tests, truth, probabilities, name)
@@ -237,6 +243,14 @@ def mistakes(images: Array, truth: Array, probabilities: Array, name: str) -> "F
         "what it is, what it was read as, and with what probability"
     )
     return canvas.gallery(images[shown] / images.max(), captions, title)
+
+
+def distortions(originals: Array, versions: Array, name: str) -> "Figure":
+    """Training images (k, h, w), ink in [0, 1], each before its distortions (k, v, h, w)."""
+    images = np.concatenate([originals[:, None], versions], axis=1)
+    captions = ["as given", *["distorted"] * versions.shape[1]] * len(originals)
+    title = f"{name}: training images, and distortions of them at the strength of the first epoch"
+    return canvas.gallery(list(images.reshape(-1, *images.shape[2:])), captions, title)
 
 
 def weights(W1: Array, name: str) -> "Figure":

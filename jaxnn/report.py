@@ -10,7 +10,7 @@ from typing import Any
 from jaxnn.errors import StorageError
 from jaxnn.files import write_bytes
 from jaxnn.metrics import AVERAGES, COLUMNS, Report
-from jaxnn.plots import CONFUSION, CURVES, MISTAKES, WEIGHTS, Pictures
+from jaxnn.plots import CONFUSION, CURVES, DISTORTIONS, MISTAKES, WEIGHTS, Pictures
 
 REPORT = "report.html"
 
@@ -19,6 +19,7 @@ CAPTIONS = {
     CONFUSION: "Which classes are taken for which",
     MISTAKES: "The most confident mistakes",
     WEIGHTS: "What the first layer looks at",
+    DISTORTIONS: "What the network was trained on",
 }
 
 PAGE = Template("""\

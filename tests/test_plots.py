@@ -44,6 +44,7 @@ def draw(folder, image_shape=(3, 4), truth=TRUTH, **changes):
         "logits": np.log(PROBABILITIES).astype(np.float32),
         "W1": np.random.default_rng(0).normal(size=(5, 12)).astype(np.float32),
         "image_shape": image_shape,
+        "distorted": (np.ones((2, 12)), np.random.default_rng(1).random((2, 3, 12))),
     }
     return plots.draw_run(**(arguments | changes))
 
@@ -72,7 +73,7 @@ class TestDrawRun:
 
     @pytest.mark.usefixtures("only_named")
     def test_inputs_that_are_no_images(self, tmp_path):
-        pictures = draw(tmp_path, image_shape=None)
+        pictures = draw(tmp_path, image_shape=None, distorted=None)
         assert [path.name for path in pictures.written] == [plots.CURVES, plots.CONFUSION]
         reason = "the inputs are not the pixels of an image"
         assert pictures.left_out == {plots.MISTAKES: reason, plots.WEIGHTS: reason}
@@ -88,6 +89,10 @@ class TestDrawRun:
         pictures = draw(tmp_path, truth=PROBABILITIES.argmax(axis=1))
         assert pictures.left_out == {plots.MISTAKES: "the network made no mistake on the test set"}
         assert not (tmp_path / plots.MISTAKES).exists()
+
+    @pytest.mark.usefixtures("only_named")
+    def test_distortions_are_drawn_only_where_there_were_any(self, tmp_path):
+        assert plots.DISTORTIONS not in [p.name for p in draw(tmp_path, distorted=None).written]
 
     @pytest.mark.usefixtures("only_named")
     def test_none_at_all(self, tmp_path):
@@ -183,6 +188,16 @@ class TestMistakes:
     def test_no_network_is_certain(self):
         assert plots.percent(1.0) == "> 99.99%"
         assert plots.percent(0.9999) == "99.99%"
+
+
+def test_distortions_stand_beside_their_image():
+    originals = np.zeros((2, 3, 4))
+    versions = np.linspace(0.1, 0.9, 6)[:, None, None].repeat(3, 1).repeat(4, 2).reshape(2, 3, 3, 4)
+    (axes,) = plots.distortions(originals, versions, "digits").axes
+    shown = [float(image.get_array().mean()) for image in axes.images]
+    np.testing.assert_allclose(shown, [0, 0.1, 0.26, 0.42, 0, 0.58, 0.74, 0.9])
+    captions = texts(axes)[1:]
+    assert captions == ["as given", "distorted", "distorted", "distorted"] * 2
 
 
 class TestWeights:
