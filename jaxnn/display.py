@@ -128,10 +128,12 @@ def _cells(values: Mapping[str, float]) -> Sequence[str]:
 
 
 def outcome(table: str, result: Mapping[str, Any]) -> None:
-    """The table, and the summary in one line."""
+    """The table, what each member of a committee says alone, and the summary in one line."""
+    members = ", ".join(f"{accuracy:.2%}" for accuracy in result["member_accuracies"])
+    alone = f"members alone: {members}\n" if members else ""
     console().print(
         f"\n{table}\n"
-        f"test accuracy {result['test_accuracy']:.2%} after {result['epochs']} epochs; "
+        f"{alone}test accuracy {result['test_accuracy']:.2%} after {result['epochs']} epochs; "
         f"{result['train_seconds']:.1f} s of training, {result['total_seconds']:.1f} s in all",
         markup=False,
     )

@@ -135,6 +135,7 @@ def conclude(
     table = display.table(classes, test.accuracy)
     result = {
         **results.figures(dataset, run.config, progress, test, classes),
+        "member_accuracies": results.member_accuracies(dataset, run.config, progress.chosen, rows),
         "total_seconds": seconds,
         "gradient_check": {"ok": check.ok, "max_relative_error": check.max_relative_error},
         "versions": run.versions,

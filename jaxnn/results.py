@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnn.activations import ACTIVATIONS
+from jaxnn.committee import is_committee
 from jaxnn.config import Config
 from jaxnn.data import Dataset
 from jaxnn.fit import Progress, best_epoch
@@ -29,6 +30,16 @@ def test(dataset: Dataset, config: Config, params: Params, rows: int | None) -> 
     loss = sum(float(part.loss) * len(part.logits) for part in parts) / len(x)
     correct = sum(int(part.correct) for part in parts)
     return Evaluation(jnp.float32(loss), jnp.int32(correct), logits)
+
+
+def member_accuracies(
+    dataset: Dataset, config: Config, params: Params, rows: int | None
+) -> list[float]:
+    """The test accuracy of each network of a committee by itself; none where there is no other."""
+    if not is_committee(params):
+        return []
+    members = ({name: leaf[i] for name, leaf in params.items()} for i in range(config.committee))
+    return [test(dataset, config, member, rows).accuracy for member in members]
 
 
 def report(dataset: Dataset, test: Evaluation) -> Report:

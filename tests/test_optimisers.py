@@ -3,6 +3,7 @@
 Hyperparameters are arguments of the compiled program, as in training, and dtypes promote strictly.
 """
 
+import inspect
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -98,7 +99,7 @@ def assert_same(found: Any, expected: Any, dtype: str = "float64") -> None:
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_nesterov_rule(dtype: str) -> None:
-    hyper = {"lr": 0.5, "beta": 0.9}
+    hyper = {"lr": 0.5, "beta": 0.3}
     assert_same(trained(nesterov, hyper, dtype), in_numpy(by_nesterov(**hyper)), dtype)
 
 
@@ -120,6 +121,13 @@ def test_nesterov_equals_sgd() -> None:
     ours = trained(nesterov, {"lr": 0.5, "beta": 0.9}, "float64")
     theirs = trained(lambda: optax.sgd(0.5 * (1 - 0.9), momentum=0.9, nesterov=True), {}, "float64")
     assert_same(ours, theirs)
+
+
+def test_the_defaults_are_those_of_the_papers() -> None:
+    by_paper = {"beta": 0.9, "beta2": 0.999, "eps": 1e-8}
+    for rule, defaults in ((adam, by_paper), (adamw, by_paper | {"weight_decay": 0.01})):
+        found = {name: p.default for name, p in inspect.signature(rule).parameters.items()}
+        assert {name: found[name] for name in defaults} == defaults
 
 
 # ---------------------------------------------------------------------------------------- schedules

@@ -23,7 +23,7 @@ DIGITS = ("--data", "digits", "--batch_size", "32")
 RESULT_FIELDS = {
     "dataset", "n_train", "n_test", "seed", "config", "epochs", "train_loss", "test_loss",
     "train_accuracy", "test_accuracy", "precision", "recall", "f1", "train_seconds",
-    "total_seconds", "gradient_check", "versions",
+    "total_seconds", "gradient_check", "versions", "member_accuracies",
 }  # fmt: skip
 
 
