@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -291,12 +292,26 @@ def test_results_without_room_are_written_by_a_resumption(train, tmp_path, monke
     assert "all 1 epochs are done" in train("--resume", "run").err
 
 
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """Runs of 2, 3 and 100 epochs that were never interrupted, in folders of these names."""
+    folder = tmp_path_factory.mktemp("finished")
+    for epochs in ("2", "3", "100"):
+        argv = [*DIGITS, "--no_plots", "--epochs", epochs, "--out", str(folder / epochs)]
+        assert commands.script("train").main(argv) == 0
+    return folder
+
+
+@pytest.fixture
+def run(finished, tmp_path):
+    """A copy of the run of 2 epochs."""
+    return shutil.copytree(finished / "2", tmp_path / "run")
+
+
 class TestResume:
-    def test_more_epochs_give_the_run_that_asked_for_them_at_once(self, train, tmp_path):
-        assert train(*DIGITS, "--epochs", 5, "--out", "whole").status == 0
-        assert train(*DIGITS, "--epochs", 2, "--out", "parts").status == 0
-        assert train("--resume", "parts", "--epochs", 5).status == 0
-        assert same_run(tmp_path / "whole", tmp_path / "parts")
+    def test_more_epochs_give_the_run_that_asked_for_them_at_once(self, train, run, finished):
+        assert train("--resume", "run", "--epochs", 3).status == 0
+        assert same_run(finished / "3", run)
 
     @pytest.mark.parametrize(
         ("argv", "message"),
@@ -309,8 +324,7 @@ class TestResume:
             (["--data", "other", "--epochs", "3"], "the run began on other data"),
         ],
     )
-    def test_contradictions(self, train, tmp_path, argv, message):
-        assert train(*DIGITS, "--epochs", 2, "--out", "run").status == 0
+    def test_contradictions(self, train, run, tmp_path, argv, message):
         np.savez(
             tmp_path / "other.npz",
             x_train=np.eye(40, 64, dtype=np.uint8),
@@ -318,26 +332,25 @@ class TestResume:
             x_test=np.eye(10, 64, dtype=np.uint8),
             y_test=np.arange(10),
         )
-        before = {p: p.read_bytes() for p in (tmp_path / "run").rglob("*") if p.is_file()}
+        before = {p: p.read_bytes() for p in run.rglob("*") if p.is_file()}
         argv = [f"{word}.npz" if word == "other" else word for word in argv]
         outcome = train("--resume", "run", *argv)
         assert outcome.status == 2
         assert re.search(message, outcome.err), outcome.err
         assert {p: p.read_bytes() for p in before} == before
 
-    def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_it_used(self, train, tmp_path):
-        assert train(*DIGITS, "--epochs", 3, "--out", "whole").status == 0
-        assert train(*DIGITS, "--epochs", 2, "--out", "run").status == 0
-        *_, newest = sorted((tmp_path / "run" / "checkpoints").iterdir())
+    def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_it_used(
+        self, train, run, finished
+    ):
+        *_, newest = sorted((run / "checkpoints").iterdir())
         newest.write_bytes(newest.read_bytes()[:-1])
         outcome = train("--resume", "run", "--epochs", 3)
         assert outcome.status == 0
         assert f"{newest.name}: not a whole file written by a training run" in outcome.err
-        assert same_run(tmp_path / "whole", tmp_path / "run")
+        assert same_run(finished / "3", run)
 
-    def test_no_whole_checkpoint_is_an_error(self, train, tmp_path):
-        assert train(*DIGITS, "--epochs", 1, "--out", "run").status == 0
-        for path in (tmp_path / "run" / "checkpoints").iterdir():
+    def test_no_whole_checkpoint_is_an_error(self, train, run):
+        for path in (run / "checkpoints").iterdir():
             path.write_bytes(b"")
         outcome = train("--resume", "run", "--epochs", 3)
         assert outcome.status == 2
@@ -345,10 +358,9 @@ class TestResume:
 
     @pytest.mark.parametrize(("signum", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
     def test_a_signal_saves_says_how_to_go_on_and_loses_nothing(
-        self, train, tmp_path, signum, status
+        self, train, finished, tmp_path, signum, status
     ):
-        argv = [*DIGITS, "--epochs", 100]
-        process = commands.start("train", *argv, "--out", "run", cwd=tmp_path)
+        process = commands.start("train", *DIGITS, "--epochs", 100, "--out", "run", cwd=tmp_path)
         until_first_epoch(process)
         process.send_signal(signum)
         out, err = process.communicate(timeout=60)
@@ -357,9 +369,8 @@ class TestResume:
         assert "python scripts/train.py --resume run" in out
         assert 0 < len(history(tmp_path / "run")) < 100
 
-        assert train("--resume", "run").status == 0
-        assert train(*argv, "--out", "whole").status == 0
-        assert same_run(tmp_path / "whole", tmp_path / "run")
+        assert train("--resume", "run", "--no_plots").status == 0
+        assert same_run(finished / "100", tmp_path / "run")
 
     def test_two_processes_in_one_folder(self, train, tmp_path):
         process = commands.start(
