@@ -5,6 +5,7 @@ or dA_l. An error of 1e-12 of the largest entry is some ten thousand units of ro
 what these sums of at most 23 products can make, and far below any wrong term.
 """
 
+import inspect
 from collections import Counter
 from functools import cache, partial
 from typing import Any, NamedTuple
@@ -328,3 +329,12 @@ def test_hyperparameters_are_arguments_of_the_program(compilations: Any) -> None
     assert all(float(abs(first[k] - second[k]).max()) > 0 for k in params)
     assert depth(second) == 2
     assert dict(NO_MASKS) == {}
+
+
+@pytest.mark.parametrize("function", [mlp.loss, mlp.gradient])
+def test_the_document_s_arguments_come_in_order_and_all_others_by_name(function: Any) -> None:
+    parameters = inspect.signature(function).parameters.values()
+    in_order = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
+    by_name = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
+    assert in_order == ["params", "X", "Y", "activation"]
+    assert by_name == ["masks", "l2", "loss"]
