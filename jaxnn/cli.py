@@ -7,8 +7,10 @@ import argparse
 import math
 import os
 import re
+import signal
 import sys
 from collections.abc import Callable, Sequence
+from types import FrameType
 from typing import Any, NoReturn
 
 from jaxnn.errors import JaxnnError
@@ -116,6 +118,7 @@ def interval(text: str) -> Interval:
 
 def run(main: Callable[[Sequence[str] | None], int]) -> NoReturn:
     """Call a command's `main`; a user's mistake becomes one line on stderr and exit status 2."""
+    before = signal.signal(signal.SIGINT, _interrupted)
     try:
         status = main(None)
         sys.stdout.flush()
@@ -129,4 +132,20 @@ def run(main: Callable[[Sequence[str] | None], int]) -> NoReturn:
         # The reader of our output has gone (`… | head`): leave quietly, also at interpreter exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 0
+    finally:
+        signal.signal(signal.SIGINT, before)
     raise SystemExit(status)
+
+
+def _interrupted(signum: int, frame: FrameType | None) -> None:
+    """Ctrl-C: KeyboardInterrupt, but for one that comes while a module is imported.
+
+    Nothing is there to be tidied up yet, and an exception would end inside a library's own start,
+    which reports it as a failure of its own or crashes.
+    """
+    while frame is not None:
+        if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
+            os.write(2, b"interrupted\n")
+            os._exit(INTERRUPTED)
+        frame = frame.f_back
+    raise KeyboardInterrupt

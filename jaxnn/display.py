@@ -1,6 +1,9 @@
 """What a person sees while a network trains: a few lines, a progress bar, the table."""
 
 import io
+import shlex
+import shutil
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -31,8 +34,8 @@ def notice(line: str) -> None:
     )
 
 
-def summary(dataset: Dataset, config: Config) -> None:
-    """The data, the network and the device, before anything is computed."""
+def summary(dataset: Dataset, config: Config, done: int = 0) -> None:
+    """The data, the network, the device and what is done, before anything is computed."""
     sizes = "-".join(map(str, (dataset.n_x, *config.n_h, dataset.n_classes)))
     device = jax.devices()[0]
     console().print(
@@ -41,7 +44,8 @@ def summary(dataset: Dataset, config: Config) -> None:
         f"network   {sizes}, {config.activation} and softmax; lr {config.lr:g}, "
         f"beta {config.beta:g}, batches of {config.batch_size}, seed {config.seed}\n"
         f"{_beyond(config)}"
-        f"device    {device.platform} ({device.device_kind}), jax {jax.__version__}",
+        f"device    {device.platform} ({device.device_kind}), jax {jax.__version__}"
+        f"{f'{chr(10)}resumed   after epoch {done} of {config.epochs}' if done else ''}",
         markup=False,
     )
 
@@ -101,9 +105,20 @@ def how_to_resume(run: Run, progress: Progress) -> None:
     """After an interruption: what is saved, and the command that goes on."""
     console().print(
         f"interrupted after epoch {len(progress.history)} of {run.config.epochs}; everything is "
-        f"saved. To go on:\n  python scripts/train.py --resume {run.folder}",
+        f"saved. To go on:\n  {this_command()} --resume {shlex.quote(str(run.folder))}",
         markup=False,
     )
+
+
+def this_command() -> str:
+    """The interpreter and the script, as they can be typed again where this command was."""
+    python = Path(sys.executable)
+    found = shutil.which("python")
+    if found and Path(found) == python:
+        python = Path("python")
+    elif python.is_relative_to(Path.cwd()):
+        python = python.relative_to(Path.cwd())
+    return shlex.join([str(python), sys.argv[0]])
 
 
 def table(report: Report, accuracy: float) -> str:
@@ -134,7 +149,8 @@ def outcome(table: str, result: Mapping[str, Any]) -> None:
     console().print(
         f"\n{table}\n"
         f"{alone}test accuracy {result['test_accuracy']:.2%} after {result['epochs']} epochs; "
-        f"{result['train_seconds']:.1f} s of training, {result['total_seconds']:.1f} s in all",
+        f"{result['train_seconds']:.1f} s of training, {result['total_seconds']:.1f} s in all"
+        f"{' since it was resumed' if result['resumed_after'] else ''}",
         markup=False,
     )
 

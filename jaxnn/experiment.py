@@ -125,8 +125,11 @@ def conclude(
     check: GradientReport,
     seconds: float,
     rows: int | None = None,
+    resumed_after: int = 0,
 ) -> Conclusion:
     """Open the test set, and write parameters, table and figures into the run's folder.
+
+    `seconds` is how long the command took so far, which went on after epoch `resumed_after`.
 
     Raises `StorageError` where they cannot be written: the trained network is in its checkpoint.
     """
@@ -137,6 +140,7 @@ def conclude(
         **results.figures(dataset, run.config, progress, test, classes),
         "member_accuracies": results.member_accuracies(dataset, run.config, progress.chosen, rows),
         "total_seconds": seconds,
+        "resumed_after": resumed_after,
         "gradient_check": {"ok": check.ok, "max_relative_error": check.max_relative_error},
         "versions": run.versions,
     }

@@ -250,6 +250,9 @@ def finish(run: Run, params: Params, result: Mapping[str, Any], table: str) -> N
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Only one process trains in a folder. Raises `UsageError` where another one does already."""
+    if not folder.is_dir():
+        found = "a file" if folder.exists() else "nothing of that name"
+        raise UsageError(f"{folder}: expected the folder of a run, found {found}")
     if not (folder / CHECKPOINTS).is_dir():
         raise UsageError(f"{folder}: expected the folder of a run, found no {CHECKPOINTS}/ in it")
     lock = FileLock(folder / ".lock")

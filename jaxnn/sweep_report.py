@@ -68,7 +68,7 @@ def summary(dataset: Dataset, configs: Sequence[Config]) -> None:
     display.console().print(
         f"data      {dataset.name}: {dataset.n_train:,} training examples, from {dataset.source}\n"
         f"grid      {settings}\n"
-        f"runs      {len(configs)}: {len(configs) // seeds} points with {seeds} seeds each, "
+        f"runs      {len(configs)}: {len(configs) // seeds} × {seeds} seeds, "
         f"{configs[0].epochs} epochs\n"
         f"devices   {len(devices)} × {devices[0].platform} ({devices[0].device_kind}), "
         f"jax {jax.__version__}",

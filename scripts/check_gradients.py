@@ -10,10 +10,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jaxnn import cli
-from jaxnn.errors import JaxnnError
+from jaxnn.errors import JaxnnError, UsageError
 
 EPILOG = """\
-A homework file is plain NumPy in the document's form, with examples as columns:
+A homework file is plain NumPy in the document's form, with examples as columns: X (n_x, m), Y
+(n_classes, m) one-hot, params {"W1" (n_h, n_x), "b1" (n_h, 1), "W2", "b2"}, cache {"Z1", "A1",
+"Z2", "A2"}, deeper with "W3" and so on:
   back_propagate(X, Y, params, cache, m_batch) -> {"dW1", "db1", "dW2", "db2"} and any of
   "dZ2", "dA1", "dZ1", which are then checked too. m_batch may be a global instead. Its own
   feed_forward(X, params) is used, and checked first, if it has one.
@@ -21,12 +23,29 @@ exit status: 0 right, 1 wrong, 2 nothing could be checked.
 """
 
 
+#: What only a homework file takes.
+SETTING = ("activation", "loss", "l2", "m", "n_x", "n_h", "n_classes", "seed", "timeout")
+
+
 def parser() -> cli.Parser:
     """The flags. Sizes are distinct primes, so that a ratio between two arrays names one size."""
-    found = cli.Parser(__doc__.splitlines()[0], EPILOG)
+    found = cli.Parser(
+        __doc__.splitlines()[0], EPILOG, usage="check_gradients.py [FILE] [--n_h N ...] [--m M] …"
+    )
     size = cli.integer(1, 2000)
-    found.add_argument("file", nargs="?", type=Path, help="a homework file; without it our network")
-    found.add_argument("--activation", default="sigmoid", choices=["sigmoid", "tanh", "relu"])
+    found.add_argument(
+        "file",
+        metavar="FILE",
+        nargs="?",
+        type=Path,
+        help="a homework file, before all flags; without it our network, in sizes of its own",
+    )
+    found.add_argument(
+        "--activation",
+        default="sigmoid",
+        choices=["sigmoid", "tanh", "relu"],
+        help="of the file's hidden layers (default: sigmoid)",
+    )
     found.add_argument("--loss", default="mean", choices=["sum", "mean"], help="over the batch")
     found.add_argument(
         "--l2",
@@ -38,7 +57,9 @@ def parser() -> cli.Parser:
     found.add_argument("--n_x", type=size, default=11, help="inputs (default: 11)")
     found.add_argument("--n_h", type=size, nargs="*", default=[7], help="hidden units (default: 7)")
     found.add_argument("--n_classes", type=size, default=5, help="classes (default: 5)")
-    found.add_argument("--seed", type=cli.integer(0, 2**31), default=0)
+    found.add_argument(
+        "--seed", type=cli.integer(0, 2**31), default=0, help="of the numbers (default: 0)"
+    )
     found.add_argument(
         "--timeout",
         type=cli.number(0, 3600, low_included=False, high_included=True),
@@ -46,7 +67,9 @@ def parser() -> cli.Parser:
         help="seconds that the file may run (default: 10)",
     )
     found.add_argument("--json", action="store_true", help="print the report as JSON, nothing else")
-    found.add_argument("--explain", metavar="CODE", help="explain a fault by its code")
+    found.add_argument(
+        "--explain", metavar="CODE", help="explain a fault by its code; codes lists them"
+    )
     return found
 
 
@@ -56,6 +79,9 @@ def main(arguments: Sequence[str] | None) -> int:
     if options.explain is not None:
         return explain(options.explain)
     if options.file is None:
+        asked = [name for name in SETTING if getattr(options, name) != parser().get_default(name)]
+        if asked:
+            raise UsageError(f"--{asked[0]}: expected FILE as well, a homework file, before it")
         return own_network(options.json)
     from jaxnn.gradcheck.homework import Setting, check_homework
 
@@ -70,16 +96,24 @@ def main(arguments: Sequence[str] | None) -> int:
         options.seed,
         options.timeout,
     )
-    report = check_homework(options.file, setting)
+    try:
+        report = check_homework(options.file, setting)
+    except JaxnnError as error:
+        if options.json:
+            print(json.dumps({"ok": None, "error": str(error)}, ensure_ascii=False))
+        raise
     print(json.dumps(report.to_dict(), ensure_ascii=False) if options.json else report)
     return 0 if report.ok else 1
 
 
 def explain(code: str) -> int:
-    """Print a lesson; an unknown code gets the list of those there are."""
+    """Print a lesson, or the list of codes, which is also what an unknown code gets."""
     from jaxnn.gradcheck.explanations import LESSONS
     from jaxnn.gradcheck.explanations import explain as lesson
 
+    if code == "codes":
+        print("\n".join(LESSONS))
+        return 0
     told = lesson(code)
     if told is None:
         raise JaxnnError(f"no fault is called {code}; the codes are {', '.join(LESSONS)}")

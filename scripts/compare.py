@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 DESCRIPTION = """\
 Print runs side by side in one table, with the settings in which they differ, and draw their curves
-into one picture. A run that is not finished is shown as far as it has come."""
+into one picture. A run that is not finished is shown as far as it has come; of a sweep its best run
+is. Runs that differ in nothing but their seeds get a mean and a standard deviation."""
 
 EPILOG = """\
 examples:
@@ -54,11 +55,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from jaxnn.text import columns
 
-    compared = [read(name) for name in dict.fromkeys(args.runs)]
+    compared = [read(of_sweep(name)) for name in dict.fromkeys(args.runs)]
     common, rows = table(compared)
     print(f"{common}\n\n{columns(rows, right=range(1, len(rows[0])))}")
     results = [run.network.result for run in compared if run.network.result]
-    if len(results) > 1:
+    if len(results) > 1 and one_experiment(compared):
         print(f"\nmean ± standard deviation of {len(results)} runs: {spread(results)}")
     trained = {run.name: run.history for run in compared if run.history}
     if trained and not args.no_plots:
@@ -67,6 +68,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         canvas.write(Path(args.out), lambda: plots.comparison(trained))
         print(f"\ncurves in {args.out}")
     return 0
+
+
+def of_sweep(name: str) -> str:
+    """The best run of a sweep, where `name` is the folder of one; else the name itself."""
+    folder = Path(name)
+    return str(folder / "best") if (folder / "histories.jsonl").exists() else name
 
 
 def read(name: str) -> Compared:
@@ -98,6 +105,17 @@ def table(compared: Sequence[Compared]) -> tuple[str, list[list[str]]]:
         for run, flags in zip(compared, settings, strict=True)
     ]
     return f"all: {same}" if len(compared) > 1 else same, [header, *rows]
+
+
+def one_experiment(compared: Sequence[Compared]) -> bool:
+    """Whether the finished runs differ in their seeds, and in nothing else."""
+    kinds, seeds = set(), []
+    for run in compared:
+        if run.network.result:
+            settings = flags(run.network)
+            seeds.append(settings.pop("seed"))
+            kinds.add((run.network.run.data["sha256"], epochs(run), *settings.items()))
+    return len(kinds) == 1 and len(set(seeds)) == len(seeds)
 
 
 def flags(network: "Trained") -> dict[str, str]:

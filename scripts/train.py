@@ -272,7 +272,7 @@ def resume(given: Mapping[str, Any], options: Options) -> int:
         training_set = agreeing_with_data(dataset, run.config, given.get("n_x"))
         to = feeding.feed(mesh, training_set, run.config, options.memory)
         teacher = runs.load_teacher(run)
-        display.summary(dataset, run.config)
+        display.summary(dataset, run.config, len(progress.history))
         engine = experiment.compiling(training_set, run.config, teacher, to)
         check = experiment.verify(training_set, run.config, teacher)
         display.verdict(check)
@@ -286,6 +286,14 @@ def configuration(base: Config, given: Mapping[str, Any]) -> Config:
     if "n_h" in flags:
         flags["n_h"] = tuple(flags["n_h"])
     config = replace(base, **flags)
+    for name, needs, met in (
+        ("weight_decay", "--optimiser adamw", config.optimiser == "adamw"),
+        ("temperature", "--teacher", config.teacher is not None),
+        ("teacher_weight", "--teacher", config.teacher is not None),
+        ("ease", "--elastic or --affine", config.elastic or config.affine),
+    ):
+        if name in given and not met:
+            raise UsageError(f"--{name}: expected {needs} as well, without which it does nothing")
     if config.patience is not None and config.validation is None:
         raise UsageError("--patience: expected --validation as well, whose loss it watches")
     return config
@@ -358,6 +366,7 @@ def train(
     if options.joined:
         options.joined.tell(str(run.folder).encode())
         cluster.require_agreement(run.config, dataset.fingerprint(), len(latest.history))
+    resumed_after = len(latest.history)
     epochs = until_interrupted(fit(training_set, run.config, latest, engine.result()))
     shown = display.epochs(epochs, run.config.epochs, len(latest.history))
     try:
@@ -374,7 +383,9 @@ def train(
     except PeerLostError as error:
         raise PeerLostError(f"{error}{cluster.how_to_go_on(str(run.folder))}") from error
     seconds = time.perf_counter() - options.begun
-    conclusion = experiment.conclude(run, dataset, latest, check, seconds, engine.result().rows)
+    conclusion = experiment.conclude(
+        run, dataset, latest, check, seconds, engine.result().rows, resumed_after
+    )
     display.outcome(conclusion.table, conclusion.result)
     experiment.illustrate(run, dataset, latest, conclusion, options.pictures)
     display.where(run.folder)

@@ -45,7 +45,9 @@ def finished(folder: Path, config: Config = CONFIG) -> Path:
     classes = results.report(dataset, test)
     result = {
         **results.figures(dataset, config, progress, test, classes),
+        "member_accuracies": [],
         "total_seconds": time.perf_counter(),
+        "resumed_after": 0,
         "gradient_check": {"ok": True, "max_relative_error": 1.5e-7},
         "versions": run.versions,
     }

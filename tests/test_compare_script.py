@@ -17,6 +17,7 @@ def originals(tmp_path_factory):
     folder = tmp_path_factory.mktemp("compare")
     run_folder.finished(folder / "a")
     run_folder.finished(folder / "b", replace(run_folder.CONFIG, epochs=5, lr=0.25, n_h=(9, 8)))
+    run_folder.finished(folder / "a1", replace(run_folder.CONFIG, seed=1))
     run_folder.finished(folder / "v", replace(run_folder.CONFIG, validation=0.2))
     run_folder.unfinished(folder / "u", epochs=2)
     run_folder.unfinished(folder / "uv", replace(run_folder.CONFIG, validation=0.2), epochs=2)
@@ -136,10 +137,25 @@ def test_a_mistake_is_one_line(compare, argv, message):
     assert message in outcome.err.splitlines()[0]
 
 
-def test_several_runs_have_a_mean_and_a_standard_deviation(compare):
-    line = next(line for line in compare("a", "b", "u").out.splitlines() if "mean ±" in line)
+@pytest.mark.parametrize("others", [("a", "b"), ("a", "a1", "b"), ("a", "a/../a"), ("a", "u")])
+def test_there_is_no_mean_of_unlike_runs_nor_of_one_twice(compare, others):
+    assert "mean ±" not in compare(*others).out
+
+
+def test_of_a_sweep_the_best_run_is_compared(compare, tmp_path):
+    sweep = tmp_path / "runs" / "sweep"
+    shutil.copytree(tmp_path / "runs" / "b", sweep / "best")
+    (sweep / "histories.jsonl").write_text("")
+    outcome = compare("a", "sweep")
+    assert outcome.status == 0
+    assert list(rows(outcome)) == ["a", str(Path("sweep", "best"))]
+
+
+def test_runs_of_other_seeds_have_a_mean_and_a_standard_deviation(compare):
+    line = next(line for line in compare("a", "a1", "u").out.splitlines() if "mean ±" in line)
     a, b = (
-        100 * json.loads(Path(f"{run}/result.json").read_text())["test_accuracy"] for run in "ab"
+        100 * json.loads(Path(f"{run}/result.json").read_text())["test_accuracy"]
+        for run in ("a", "a1")
     )
     mean, deviation = (a + b) / 2, abs(a - b) / 2**0.5
     assert line.startswith("mean ± standard deviation of 2 runs: ")

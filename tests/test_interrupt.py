@@ -2,12 +2,16 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 
 import pytest
 
 from jaxnn import interrupt
 from jaxnn.interrupt import SIGNALS, Interrupted, until_interrupted
+
+from . import commands
 
 PATIENCE = 60
 
@@ -69,3 +73,21 @@ def test_afterwards_signals_are_handled_as_before(ended):
     assert [signal.getsignal(signum) for signum in SIGNALS] != before
     assert list(passing) == [1, 2] if ended else passing.close() is None
     assert [signal.getsignal(signum) for signum in SIGNALS] == before
+
+
+def test_ctrl_c_while_a_module_is_imported_ends_at_once(tmp_path):
+    """In the middle of an import, an exception would be reported by the library as its failure."""
+    (tmp_path / "slow.py").write_text(
+        "import os, signal\n"
+        "try:\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n"
+        "    [None for _ in range(10**6)]\n"
+        "except BaseException as error:\n"
+        "    raise ImportError('the library failed') from error\n"
+    )
+    program = "from jaxnn import cli; cli.run(lambda argv: __import__('slow') and 0)"
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(commands.ROOT), str(tmp_path)])},
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")

@@ -338,3 +338,11 @@ def test_the_document_s_arguments_come_in_order_and_all_others_by_name(function:
     by_name = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
     assert in_order == ["params", "X", "Y", "activation"]
     assert by_name == ["masks", "l2", "loss"]
+
+
+def test_smoothed_labels_give_every_class_its_share() -> None:
+    """(1 − ε) Y + ε/C: of 3 examples in 5 classes, ε = 1/4 leaves 0.8 and gives the others 0.05."""
+    smoothed = smooth(jnp.eye(5)[np.array([4, 0, 2])], jnp.float32(0.25))
+    expected = np.full((3, 5), 0.05)
+    expected[range(3), [4, 0, 2]] = 0.8
+    np.testing.assert_allclose(smoothed, expected, rtol=1e-6)

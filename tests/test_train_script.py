@@ -25,6 +25,7 @@ RESULT_FIELDS = {
     "dataset", "n_train", "n_test", "seed", "config", "epochs", "train_loss", "test_loss",
     "train_accuracy", "test_accuracy", "precision", "recall", "f1", "train_seconds",
     "total_seconds", "gradient_check", "versions", "member_accuracies",
+    "resumed_after",
 }  # fmt: skip
 
 
@@ -147,6 +148,10 @@ def test_help_needs_neither_data_nor_jax(tmp_path):
         (["--lr", "fast"], "--lr: expected .* found 'fast'"),
         (["--beta", "1"], "--beta: expected a number at least 0 and less than 1"),
         (["--beta", "-0.1"], "--beta: expected"),
+        (["--weight_decay", "0.1"], "--weight_decay: expected --optimiser adamw as well"),
+        (["--temperature", "3"], "--temperature: expected --teacher as well"),
+        (["--teacher_weight", "0.2"], "--teacher_weight: expected --teacher as well"),
+        (["--ease", "0.5"], "--ease: expected --elastic or --affine as well"),
         (["--epochs", "0"], "--epochs: expected an integer from 1 to"),
         (["--epochs", "2.5"], "--epochs: expected an integer"),
         (["--batch_size", "0"], "--batch_size: expected an integer from 1"),
@@ -366,7 +371,7 @@ class TestResume:
         out, err = process.communicate(timeout=60)
         assert process.returncode == status, err
         assert "finishing this epoch" in err
-        assert "python scripts/train.py --resume run" in out
+        assert f"{commands.ROOT / 'scripts' / 'train.py'} --resume run" in out
         assert 0 < len(history(tmp_path / "run")) < 100
 
         assert train("--resume", "run", "--no_plots").status == 0

@@ -3,12 +3,13 @@
 Nothing here imports jax or the model, and what a data set does not need is not imported for it.
 """
 
+import os
 import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from jaxnn.data.dataset import FILE_NAMES, Dataset, holds_data, read
-from jaxnn.data.places import cache_dir, expand, places
+from jaxnn.data.places import ENVIRONMENT, cache_dir, expand, places
 from jaxnn.data.progress import Progress, bars, silent
 from jaxnn.data.split import with_validation
 from jaxnn.errors import DataError
@@ -63,7 +64,12 @@ def load(
 
 def _advice() -> str:
     files = f"its four IDX files or {' or '.join(FILE_NAMES)}"
-    return f"to have MNIST, connect to the internet, or put {files} into {cache_dir()}"
+    named = os.environ.get(ENVIRONMENT)
+    found = f"; {ENVIRONMENT} names {named}, which holds none" if named else ""
+    return (
+        f"to have MNIST, connect to the internet, or put {files} into {cache_dir()}, or name their "
+        f"folder with --data or {ENVIRONMENT}{found}"
+    )
 
 
 def _mnist(progress: Progress, notify: Callable[[str], None], remote: "Remote | None") -> Dataset:

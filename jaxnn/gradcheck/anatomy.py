@@ -76,7 +76,7 @@ class Truth:
             if not np.array_equal(runs["first"][n], runs["second"][n], equal_nan=True)
         ]
         if missing:
-            detail = f"{', '.join(missing)} is missing"
+            detail = f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing"
             findings.append(Finding("structure", "", sentence("structure", "", detail=detail)))
         elif changed and not ahead:
             first = origin("nondeterministic", changed, self.net.L, given)

@@ -28,6 +28,15 @@ class Finding:
     places: tuple[str, ...] = ()
 
 
+#: A witness's status as a predicate of "The loss".
+SAID = {
+    "confirms": "agrees with autodiff",
+    "kink": "has a kink here",
+    "disputes": "disputes what autodiff claims",
+    "silent": "could not be evaluated nearby",
+}
+
+
 @dataclass(frozen=True)
 class Witness:
     """What the loss itself says, in float64, along one direction v through the point.
@@ -46,7 +55,7 @@ class Witness:
 
     def __str__(self) -> str:
         return (
-            f"{self.status}: central difference {self.difference:.10g}, autodiff "
+            f"{SAID[self.status]}: central difference {self.difference:.10g}, autodiff "
             f"{self.autodiff:.10g}, yours {self.given:.10g}; Taylor slope {self.slope:.2f} "
             f"with autodiff, {self.given_slope:.2f} with yours"
         )
@@ -141,6 +150,8 @@ class GradientReport:
         lines += [f"  {finding.sentence}" for finding in self.findings]
         if self.witness is not None:
             lines.append(f"  The loss {self.witness}.")
+        if not self.ok and self.leaves and all(leaf.ok for leaf in self.leaves):
+            lines.append("  The derivatives above are right where they are given the right cache.")
         lines += [f"  Note: {note}" for note in self.notes]
         return "\n".join(lines)
 
