@@ -93,12 +93,12 @@ def test_the_bits_of_the_document_s_initialisation() -> None:
 
 
 @pytest.mark.parametrize(
-    ("initialiser", "variance"), [(he, 2 / 3), (glorot, 2 / 8)], ids=["he", "glorot"]
+    ("initialiser", "variance"), [(he, 2 / 3), (glorot, 2 / 9)], ids=["he", "glorot"]
 )
 def test_narrow_layers_have_that_variance_too(initialiser: Any, variance: float) -> None:
-    """Of 3 inputs and 5 units, by the document's draw, whose variance is 1/3: a few roundings."""
+    """Of 3 inputs and 6 units, by the document's draw, whose variance is 1/3: a few roundings."""
     key = jax.random.key(4)
-    found, drawn = (i.draw(key, 5, 3, jnp.float32) for i in (initialiser, document))
+    found, drawn = (i.draw(key, 6, 3, jnp.float32) for i in (initialiser, document))
     np.testing.assert_allclose(found, f64(drawn) * (3 * variance) ** 0.5, rtol=1e-6)
 
 
