@@ -49,7 +49,7 @@ RECIPES = {
             "average": 0.99,
         },
         "no distorted images, two minutes",
-        "not measured yet",
+        "98.69 ± 0.03 % over 3 seeds, 94 to 98 s in all",
     ),
     "elastic": Recipe(
         {
@@ -66,7 +66,7 @@ RECIPES = {
             "ease": 0.5,
         },
         "distorted images, ten minutes",
-        "not measured yet",
+        "99.56 ± 0.05 % over 3 seeds, 496 s in all",
     ),
     "small": Recipe(
         {
@@ -80,7 +80,7 @@ RECIPES = {
             "affine": 0.25,
         },
         "the document's own 784-64-10, as far as it goes",
-        "not measured yet",
+        "98.49 ± 0.11 % over 3 seeds with an elastic teacher, 222 s in all",
     ),
     "record": Recipe(
         {
@@ -98,7 +98,7 @@ RECIPES = {
             "committee": 3,
         },
         "three networks as elastic's, seeds S, S + 1 and S + 2, that answer together",
-        "not measured yet",
+        "99.66 %, 42 minutes",
     ),
 }
 
