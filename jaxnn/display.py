@@ -38,14 +38,14 @@ def summary(dataset: Dataset, config: Config, done: int = 0) -> None:
     """The data, the network, the device and what is done, before anything is computed."""
     sizes = "-".join(map(str, (dataset.n_x, *config.n_h, dataset.n_classes)))
     device = jax.devices()[0]
+    resumed = f"\nresumed   after epoch {done} of {config.epochs}" if done else ""
     console().print(
         f"data      {dataset.name}: {dataset.n_train:,} training and {dataset.n_test:,} test "
         f"examples, from {dataset.source}\n"
         f"network   {sizes}, {config.activation} and softmax; lr {config.lr:g}, "
         f"beta {config.beta:g}, batches of {config.batch_size}, seed {config.seed}\n"
         f"{_beyond(config)}"
-        f"device    {device.platform} ({device.device_kind}), jax {jax.__version__}"
-        f"{f'{chr(10)}resumed   after epoch {done} of {config.epochs}' if done else ''}",
+        f"device    {device.platform} ({device.device_kind}), jax {jax.__version__}{resumed}",
         markup=False,
     )
 

@@ -75,11 +75,12 @@ def parser() -> cli.Parser:
 
 def main(arguments: Sequence[str] | None) -> int:
     """Exit status 0 if right, 1 if wrong; JaxnnError for what could not be checked."""
-    options = parser().parse_args(arguments)
+    flags = parser()
+    options = flags.parse_args(arguments)
     if options.explain is not None:
         return explain(options.explain)
     if options.file is None:
-        asked = [name for name in SETTING if getattr(options, name) != parser().get_default(name)]
+        asked = [name for name in SETTING if getattr(options, name) != flags.get_default(name)]
         if asked:
             raise UsageError(f"--{asked[0]}: expected FILE as well, a homework file, before it")
         return own_network(options.json)
