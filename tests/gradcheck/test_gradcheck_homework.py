@@ -16,6 +16,8 @@ from jaxnn.gradcheck.explanations import LESSONS
 from jaxnn.gradcheck.homework import HomeworkError, Setting, check_homework
 from jaxnn.gradcheck.report import GradientReport
 
+from .. import commands
+
 RIGHT = """
 import numpy as np
 
@@ -241,19 +243,28 @@ def test_the_command_prints_json_and_nothing_else(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "status", "message"),
+    ("arguments", "message"),
     [
-        (["no_such_file.py"], 2, "found none at"),
-        (["--m", "0"], 2, "expected an integer from 1"),
-        (["--explain", "no_such_code"], 2, "the codes are sign, missing_mean"),
-        (["--explain", "sign"], 0, ""),
+        (["no_such_file.py"], "expected a Python file, found none at"),
+        (["--m", "0"], "argument --m: expected an integer from 1"),
+        (["--m", "19"], "--m: expected FILE as well"),
+        (["--n_h", "5", "7"], "--n_h: expected FILE as well"),
+        (["--loss", "sum"], "--loss: expected FILE as well"),
+        (["--explain", "no_such_code"], "no fault is called no_such_code; the codes are sign, "),
     ],
 )
-def test_the_command_tells_misuse_in_one_line(arguments, status, message):
-    done = command(*arguments)
-    assert done.returncode == status
-    assert message in done.stderr
-    assert "Traceback" not in done.stderr
+def test_the_command_tells_misuse_in_one_line(monkeypatch, capsys, arguments, message):
+    told = commands.here(monkeypatch, capsys, "check_gradients", *arguments)
+    assert (told.status, told.out) == (2, "")
+    assert told.err.startswith(f"error: {message}")
+    assert all(line.startswith("(`") for line in told.err.splitlines()[1:])
+
+
+def test_where_nothing_can_be_examined_json_says_why(monkeypatch, capsys):
+    told = commands.here(monkeypatch, capsys, "check_gradients", "no_such_file.py", "--json")
+    answer = json.loads(told.out)
+    assert (told.status, told.err) == (2, f"error: {answer['error']}\n")
+    assert answer["ok"] is None
 
 
 @pytest.fixture
@@ -303,6 +314,11 @@ def test_our_own_network_is_examined_at_several_depths_activations_and_dtypes():
 def test_every_code_is_explained_by_the_command(script, code, capsys):
     assert script.main(["--explain", code]) == 0
     assert capsys.readouterr().out.startswith(f"{code}\n")
+
+
+def test_the_command_lists_the_codes(script, capsys):
+    assert script.main(["--explain", "codes"]) == 0
+    assert capsys.readouterr().out.splitlines() == list(LESSONS)
 
 
 def test_the_command_examines_our_own_network():
