@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from jaxnn import fit, results, runs
+from jaxnn import display, fit, results, runs
 from jaxnn.losses import cross_entropy_derivative
 
 from . import commands
@@ -65,6 +65,7 @@ def test_a_run_on_digits_from_start_to_table(tmp_path):
     assert "verified" in outcome.out
     assert "epoch 40/40" in outcome.out
     assert outcome.out.rstrip().endswith("results in run")
+    assert "resumed" not in outcome.out
 
     folder = tmp_path / "run"
     result = json.loads((folder / "result.json").read_text())
@@ -185,7 +186,7 @@ def test_help_needs_neither_data_nor_jax(tmp_path):
         (["--data", "digits", "--batch_size", "9999"], "--batch_size 9999: expected 1 to 1"),
         ([*DIGITS, "--validation", "9999"], "--validation 9999: expected 1 to"),
         (["--data", "nowhere"], "nowhere: no such file or folder"),
-        (["--resume", "nowhere"], "nowhere: expected the folder of a run"),
+        (["--resume", "nowhere"], "nowhere: expected the folder of a run, found nothing of that"),
         (["--resume", "."], "no checkpoints"),
     ],
     ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else "",
@@ -315,7 +316,10 @@ def run(finished, tmp_path):
 
 class TestResume:
     def test_more_epochs_give_the_run_that_asked_for_them_at_once(self, train, run, finished):
-        assert train("--resume", "run", "--epochs", 3).status == 0
+        outcome = train("--resume", "run", "--epochs", 3)
+        assert outcome.status == 0
+        assert "\nresumed   after epoch 2 of 3\n" in outcome.out
+        assert outcome.out.splitlines()[-2].endswith(" s in all since it was resumed")
         assert same_run(finished / "3", run)
 
     @pytest.mark.parametrize(
@@ -327,6 +331,8 @@ class TestResume:
             (["--out", "b"], "--out: contradicts --resume"),
             ([], "all 2 epochs are done; expected --epochs above 2"),
             (["--data", "other", "--epochs", "3"], "the run began on other data"),
+            (["--resume", "other"], "other.npz: expected the folder of a run, found a file"),
+            (["--resume", "run/checkpoints"], "run/checkpoints: .*, found no checkpoints/ in it"),
         ],
     )
     def test_contradictions(self, train, run, tmp_path, argv, message):
@@ -360,6 +366,34 @@ class TestResume:
         outcome = train("--resume", "run", "--epochs", 3)
         assert outcome.status == 2
         assert "none of its 2 checkpoints is whole" in outcome.err.splitlines()[-1]
+
+    def test_no_checkpoint_at_all_is_an_error(self, train, run):
+        for path in (run / "checkpoints").iterdir():
+            path.unlink()
+        outcome = train("--resume", "run")
+        assert outcome.status == 2
+        assert "error: run: not the folder of a run: it has no checkpoints/epoch-" in outcome.err
+
+    @pytest.mark.parametrize(
+        ("on_path", "here", "typed"),
+        [
+            (".venv/bin", ".", "python"),
+            ("other", ".", ".venv/bin/python"),
+            ("other", "other", "{}/.venv/bin/python"),
+        ],
+    )
+    def test_how_to_go_on_is_typed_as_this_command_was(
+        self, tmp_path, monkeypatch, on_path, here, typed
+    ):
+        """The interpreter by its name where that finds it, by its path from here or as a whole."""
+        for python in (tmp_path / "other/python", tmp_path / ".venv/bin/python"):
+            python.parent.mkdir(parents=True)
+            python.touch(mode=0o755)
+        monkeypatch.setenv("PATH", str(tmp_path / on_path))
+        monkeypatch.chdir(tmp_path / here)
+        monkeypatch.setattr(sys, "executable", str(python))
+        monkeypatch.setattr(sys, "argv", ["my scripts/train.py", "--lr", "1"])
+        assert display.this_command() == f"{typed.format(tmp_path)} 'my scripts/train.py'"
 
     @pytest.mark.parametrize(("signum", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
     def test_a_signal_saves_says_how_to_go_on_and_loses_nothing(
