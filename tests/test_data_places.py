@@ -114,6 +114,9 @@ def test_mnist_never_falls_back(home, monkeypatch):
     assert "download failed" in message
     assert [str(place) for place in places() if str(place) not in message] == []
     assert f"four IDX files or MNISTdata.hdf5 or mnist.npz into {cache_dir()}" in message
+    assert message.endswith(
+        f"JAXNN_DATA_DIR; JAXNN_DATA_DIR names {home / 'mine'}, which holds none"
+    )
 
 
 def test_an_explicit_path_never_falls_back(home):
@@ -130,6 +133,7 @@ def test_auto_falls_back_to_the_digits_in_one_line(home):
     assert "missing: y_train" in notice
     assert "download failed" in notice
     assert "to have MNIST, connect to the internet, or put its four IDX files" in notice
+    assert notice.endswith("or name their folder with --data or JAXNN_DATA_DIR")
 
 
 def test_auto_is_mnist_where_it_is_found(home):
