@@ -13,13 +13,18 @@ def cubic(point):
 
 
 @pytest.mark.parametrize(
-    ("factor", "status", "slope"), [(1.0, "confirms", 2.0), (1.01, "disputes", 1.0)]
+    ("factor", "status", "said", "slope"),
+    [
+        (1.0, "confirms", "agrees with autodiff", 2.0),
+        (1.01, "disputes", "disputes what autodiff claims", 1.0),
+    ],
 )
-def test_the_taylor_slope_is_two_for_the_derivative_only(factor, status, slope):
+def test_the_taylor_slope_is_two_for_the_derivative_only(factor, status, said, slope):
     gradient = {"x": 3 * POINT["x"] ** 2}
     claimed = {"x": factor * gradient["x"]}
     found = witness.examine(cubic, POINT, claimed, gradient)
     assert found.status == status
+    assert str(found).startswith(f"{said}: central difference ")
     assert found.slope == pytest.approx(slope, abs=0.2)
     assert found.given_slope == pytest.approx(2.0, abs=0.05)
 
@@ -39,11 +44,13 @@ def test_a_kink_is_no_dispute():
         {"x": np.zeros(3)},
     )
     assert found.status == "kink"
+    assert str(found).startswith("has a kink here: central difference ")
 
 
 def test_a_loss_that_overflows_nearby_is_silent():
     found = witness.examine(lambda p: float("inf"), POINT, POINT, POINT)
     assert found.status == "silent"
+    assert str(found).startswith("could not be evaluated nearby: central difference ")
 
 
 def test_only_entries_on_a_kink_have_an_interval():
