@@ -225,7 +225,8 @@ def _regularisation(
         return None
     (a, b), _, rank, _ = np.linalg.lstsq(columns, given.ravel() * weight, rcond=1e-9)
     wide = floor * max(1.0, abs(a)) + 1e-13 * abs(b) * largest(param)
-    named = [v for v in (1.0, *(v for _, v in _constants(facts.sizes))) if np.isclose(a, v, 1e-7)]
+    known = (1.0, *(value for _, value in _constants(facts.sizes)))
+    named = [value for value in known if abs(a - value) <= 1e-8 + 1e-7 * value]
     a = float(named[0]) if named else float(a)
     if not named and given.size < ENTRIES_FOR_TWO_FREE_NUMBERS:
         return None
