@@ -7,6 +7,8 @@ import pytest
 from jaxnn import arrayfile, checkpoint
 from jaxnn.errors import CheckpointError
 
+from .data_files import replace
+
 TREE = {
     "params": {"W1": np.arange(6, dtype=np.float32).reshape(2, 3), "b1": np.zeros(2, np.float32)},
     "opt_state": ({"count": np.int32(3)}, ()),
@@ -34,7 +36,7 @@ def test_what_is_saved_comes_back(saved):
 def test_every_truncation_is_noticed(saved):
     content = saved.read_bytes()
     for length in range(len(content)):
-        saved.write_bytes(content[:length])
+        replace(saved, content[:length])
         with pytest.raises(CheckpointError, match=saved.name):
             arrayfile.load(saved)
 
@@ -48,7 +50,7 @@ def test_every_changed_byte_is_noticed_or_changes_nothing(saved):
         for flip in (0x01, 0x80, 0xFF):
             damaged = bytearray(content)
             damaged[position] ^= flip
-            saved.write_bytes(damaged)
+            replace(saved, bytes(damaged))
             try:
                 found, found_notes = arrayfile.load(saved)
             except CheckpointError as error:

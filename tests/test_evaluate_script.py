@@ -13,6 +13,7 @@ from jaxnn import arrayfile, runs, trained
 from jaxnn.errors import CheckpointError, JaxnnError
 
 from . import commands, run_folder
+from .data_files import replace
 
 
 @pytest.fixture(scope="module")
@@ -221,7 +222,7 @@ class TestDamagedParameters:
     def test_every_truncation_is_noticed(self, small):
         content = small.read_bytes()
         for length in range(len(content)):
-            small.write_bytes(content[:length])
+            replace(small, content[:length])
             with pytest.raises(CheckpointError, match="small"):
                 arrayfile.load(small)
 
@@ -231,7 +232,7 @@ class TestDamagedParameters:
         for place in range(len(content)):
             for bit in (0, 3, 7):
                 flipped = content[place] ^ 1 << bit
-                small.write_bytes(content[:place] + bytes([flipped]) + content[place + 1 :])
+                replace(small, content[:place] + bytes([flipped]) + content[place + 1 :])
                 try:
                     found = arrayfile.load(small)
                 except JaxnnError:
@@ -263,7 +264,7 @@ class TestDamagedResult:
         evaluate, path = commands.script("evaluate"), tmp_path / "result.json"
 
         def agrees(content):
-            path.write_bytes(content)
+            replace(path, content)
             return evaluate.agrees(path, whole[1])
 
         return agrees
