@@ -37,7 +37,8 @@ def results(folder):
 def test_a_sweep_on_several_devices_from_start_to_the_best_run(run, tmp_path):
     outcome = commands.run(
         "sweep", *GRID, "--epochs", 3, "--out", "s", "--no_plots",
-        cwd=tmp_path, XLA_FLAGS="--xla_force_host_platform_device_count=3",
+        cwd=tmp_path,
+        XLA_FLAGS=f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=3",
     )  # fmt: skip
     assert (outcome.status, outcome.err) == (0, "")
     assert "3 × cpu" in outcome.out
