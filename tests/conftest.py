@@ -24,10 +24,28 @@ PROGRAMS = "JAXNN_COMPILATION_CACHE"
 OURS = PROGRAMS not in os.environ
 os.environ.setdefault(PROGRAMS, tempfile.mkdtemp(prefix="jaxnn-programs-") if OURS else "")
 
+#: Many tests compile the same program in functions of their own: each process does it once. The
+#: files are this process's own, so that nothing has to be locked, or left out to make room.
+OWN_PROGRAMS = tempfile.mkdtemp(prefix="jaxnn-programs-")
+if not jax.config.jax_compilation_cache_dir:  # else the caller has named a folder
+    jax.config.update("jax_compilation_cache_dir", OWN_PROGRAMS)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Tests of one file to one process, as far as it goes: they share fixtures and programs."""
+    if config.getvalue("dist") != "load":  # the caller has asked for another order
+        return None
+    from xdist.scheduler import WorkStealingScheduling
+
+    return WorkStealingScheduling(config, log)
+
 
 def pytest_unconfigure() -> None:
-    if OURS:
-        shutil.rmtree(os.environ[PROGRAMS], ignore_errors=True)
+    for folder in [OWN_PROGRAMS, *([os.environ[PROGRAMS]] if OURS else [])]:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
