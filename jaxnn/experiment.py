@@ -1,6 +1,8 @@
 """What frames the training of a run: compilation, gradients verified before it, results after."""
 
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,7 +25,6 @@ from jaxnn.training import (
     Evaluation,
     loss_of,
     masks_of,
-    one_hot,
     targets_of,
     unit_interval,
 )
@@ -50,24 +51,39 @@ def compiling(
     teacher: Teacher | None = None,
     to: Feed | None = None,
 ) -> Future[Engine]:
-    """The program of an epoch, and those of the evaluation, compiled while other work goes on.
+    """The program of an epoch, compiled while other work goes on.
 
-    The data lie on one device, or are fed to several, or piece by piece, as `to` says.
+    The data lie on one device, or are fed to several, or piece by piece, as `to` says. Programs
+    that are needed after the first epoch are compiled beside that of the epoch.
 
     XLA compiles outside Python's lock: with a second core, verification costs no time.
     """
+    workers = ThreadPoolExecutor(2)
 
-    def programs() -> Engine:
-        if to is not None:
-            return fed(training_set, config, to, teacher)
+    def on_one_device() -> Engine:
         engine = resident(training_set, config, teacher)
-        compile_evaluation(training_set, config)
-        return engine
 
-    worker = ThreadPoolExecutor(1)
-    future = worker.submit(programs)
-    worker.shutdown(wait=False)
+        def evaluation(*args: Any, **options: Any) -> Any:
+            evaluating.result()
+            return engine.evaluate(*args, **options)
+
+        return engine._replace(evaluate=evaluation)
+
+    if to is not None:
+        future = workers.submit(fed, training_set, config, to, teacher)
+    else:
+        evaluating = workers.submit(compile_evaluation, training_set, config)
+        future = workers.submit(on_one_device)
+    workers.shutdown(wait=False)
     return future
+
+
+@cache
+def prepare_conclusion() -> None:
+    """Import what the final table is made with, while the network trains: it takes a second."""
+    worker = ThreadPoolExecutor(1)
+    worker.submit(import_module, "sklearn.metrics")
+    worker.shutdown(wait=False)
 
 
 def teacher(config: Config, dataset: Dataset) -> Teacher | None:
@@ -97,8 +113,9 @@ def verify(training_set: Dataset, config: Config, teacher: Teacher | None = None
     if config.committee > 1:
         params = {name: value[0] for name, value in params.items()}
     images, labels = (a[:VERIFIED_ROWS] for a in (training_set.x_train, training_set.y_train))
-    X = unit_interval(jnp.asarray(images), jnp.float32(training_set.scale))
-    Y = one_hot(jnp.asarray(labels), training_set.n_classes)
+    # On the host: each operation by itself would be compiled.
+    X = jnp.asarray(images.astype(np.float32) * np.float32(training_set.scale))
+    Y = jnp.asarray(np.eye(training_set.n_classes, dtype=np.float32)[labels])
     ours = plan(config, teacher=teacher)
     teacher_activation = ours.static.get("teacher_activation", ours.activation)
     check = verify_network(

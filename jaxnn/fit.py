@@ -123,18 +123,16 @@ def _drawn(seeds: Array, sizes: tuple[int, ...], config: Config) -> TrainState:
     return init_state(params, ours.hyper, ours.optimiser, averaged=ours.terms.average is not None)
 
 
-#: Compiled as one program: operation by operation, it would take a second to compile.
-_drawn_at_once = jax.jit(_drawn, static_argnames=("sizes", "config"), compiler_options=QUICKLY)
-
-
-def _keys(config: Config, epoch: int | Array) -> Array:
+def _keys(seeds: Array, epoch: int | Array) -> Array:
     """The key of an epoch, or one for each member of a committee, from the seed and its number."""
+    if seeds.ndim:
+        return jax.vmap(lambda seed: _keys(seed, epoch))(seeds)
+    return jax.random.fold_in(jax.random.fold_in(jax.random.key(seeds), 1), epoch)
 
-    def key(seed: Array) -> Array:
-        return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), 1), epoch)
 
-    seeds = _seeds(config)
-    return jax.vmap(key)(seeds) if seeds.ndim else key(seeds)
+#: Each compiled as one program: operation by operation, they would take a second to compile.
+_drawn_at_once = jax.jit(_drawn, static_argnames=("sizes", "config"), compiler_options=QUICKLY)
+_keys_at_once = jax.jit(_keys, compiler_options=QUICKLY)
 
 
 def compiled_epoch(
@@ -154,7 +152,7 @@ def compiled_epoch(
     state, key = jax.eval_shape(
         lambda: (
             _drawn(_seeds(config), _sizes(config, dataset.n_x, dataset.n_classes), config),
-            _keys(config, 0),
+            _keys(_seeds(config), 0),
         )
     )
     lowered = jax.jit(epoch, donate_argnums=0).lower(
@@ -171,6 +169,7 @@ def compiled_epoch(
 
 def resident(dataset: Dataset, config: Config, teacher: Teacher | None = None) -> Engine:
     """All data on one device."""
+    _keys_at_once(_seeds(config), 0)
     return Engine(compiled_epoch(dataset, config, teacher), jax.device_put, evaluate)
 
 
@@ -204,7 +203,7 @@ def fit(
     """
     state, history, best = progress or start(config, dataset.n_x, dataset.n_classes)
     activation, scale = ACTIVATIONS[config.activation], jnp.float32(dataset.scale)
-    engine = engine or resident(dataset, config)
+    engine, seeds = engine or resident(dataset, config), _seeds(config)
     state, train, held_out = engine.put(
         (state, (dataset.x_train, dataset.y_train), (dataset.x_test, dataset.y_test))
     )
@@ -219,7 +218,7 @@ def fit(
         )
 
     while len(history) < config.epochs and not out_of_patience(history, config.patience):
-        key, done = _keys(config, len(history) + 1), len(history) / config.epochs
+        key, done = _keys_at_once(seeds, len(history) + 1), len(history) / config.epochs
         begun = time.perf_counter()
         state = jax.block_until_ready(engine.one_epoch(state, *train, scale, key, done=done))
         seconds = time.perf_counter() - begun

@@ -372,6 +372,7 @@ def train(
     try:
         for progress in runs.saved(run, shown, options.checkpoint_every):
             latest = progress
+            experiment.prepare_conclusion()
     except Interrupted as interrupted:
         display.how_to_resume(run, latest)
         return interrupted.exit_status

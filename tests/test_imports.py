@@ -60,7 +60,7 @@ BELOW = {
         "shuffle",
         "training",
     },
-    "gradcheck": {"activations", "errors", "gradcheck", "losses", "mlp"},
+    "gradcheck": {"activations", "compilation", "errors", "gradcheck", "losses", "mlp"},
 }
 
 

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from jaxnn.activations import ACTIVATIONS
+from jaxnn.compilation import QUICKLY
 from jaxnn.gradcheck.causes import Notation, diagnose_network, named, origin
 from jaxnn.gradcheck.compare import (
     Float64Array,
@@ -55,7 +56,7 @@ class Truth:
                 lambda p, X, Y: network_truth(
                     p, X, Y, activation, mean=setting.mean, l2=setting.l2
                 ),
-                compiler_options={"xla_backend_optimization_level": "0"},
+                compiler_options=QUICKLY,
             )
             derivatives = {k: as_real(v) for k, v in program(rows, X.T, Y.T).items()}
         net = network_at(rows, X.T, Y.T, activation, mean=setting.mean, l2=setting.l2)

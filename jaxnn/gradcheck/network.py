@@ -12,6 +12,7 @@ from jax import Array
 
 from jaxnn import mlp
 from jaxnn.activations import Activation, sigmoid
+from jaxnn.compilation import QUICKLY
 from jaxnn.gradcheck import witness
 from jaxnn.gradcheck.causes import Notation, diagnose_leaves, diagnose_network
 from jaxnn.gradcheck.compare import (
@@ -55,8 +56,8 @@ class Extras(NamedTuple):
         return l2 if self.loss is softmax_cross_entropy else {**l2, "loss": self.loss}
 
 
-# A check runs once: less optimisation makes the program ready a third sooner.
-once = partial(jax.jit, compiler_options={"xla_backend_optimization_level": "0"})
+# A check runs once.
+once = partial(jax.jit, compiler_options=QUICKLY)
 
 
 @partial(once, static_argnames=("activation", "back_propagate", "loss"))
