@@ -31,13 +31,28 @@ from jaxnn.compilation import compiled
 from jaxnn.config import Config
 from jaxnn.data import Dataset, with_validation
 from jaxnn.errors import UsageError
-from jaxnn.fit import Progress, Record, hyperparameters, initial_state, state_shapes
+from jaxnn.fit import (
+    Progress,
+    Record,
+    has_small_products,
+    hyperparameters,
+    initial_state,
+    state_shapes,
+)
 from jaxnn.grid import best_run, groups, points
 from jaxnn.initialisation import document
 from jaxnn.mlp import Params
 from jaxnn.optimisers import momentum
 from jaxnn.plan import plan
-from jaxnn.training import EVALUATION_ROWS, NO_TERMS, Hyper, TrainState, evaluate, train_epoch
+from jaxnn.training import (
+    EVALUATION_ROWS,
+    NO_TERMS,
+    Hyper,
+    TrainState,
+    evaluate,
+    score,
+    train_epoch,
+)
 
 #: The part of the free memory that a sweep takes unless it is told otherwise.
 SHARE_OF_FREE_MEMORY = 0.5
@@ -167,8 +182,14 @@ class Program:
         )
         each = _each(mesh.devices.flat[0].platform)
         activation = ACTIVATIONS[chunk[0].activation]
-        step = partial(_one_epoch, batch_size=chunk[0].batch_size, activation=activation)
-        self._epoch = self._compiled(mesh, each, step, chunk, jnp.uint32(0))
+        small = has_small_products(dataset, chunk[0])
+        step = partial(
+            _one_epoch,
+            batch_size=chunk[0].batch_size,
+            activation=activation,
+            transposed=small,
+        )
+        self._epoch = self._compiled(mesh, each, step, chunk, jnp.uint32(0), spread=small)
         # One after the other on every device: these products are large, and so are their results.
         self._measure = self._compiled(
             mesh, jax.lax.map, partial(_measured, activation=activation), chunk
@@ -207,14 +228,20 @@ class Program:
         return renewed, figures
 
     def _compiled(
-        self, mesh: Mesh, each: Any, one: Callable[..., Any], chunk: Sequence[Config], *more: Array
+        self,
+        mesh: Mesh,
+        each: Any,
+        one: Callable[..., Any],
+        chunk: Sequence[Config],
+        *more: Array,
+        spread: bool = False,
     ) -> Compiled:
         def all_runs(trained: Trained, members: Members, *shared: Array) -> Any:
             return each(lambda run: one(*run, *shared), (trained, members))
 
         split = PartitionSpec(RUNS)
         whole = (PartitionSpec(),) * (len(self.data) + len(more))
-        spread = jax.shard_map(
+        on_devices = jax.shard_map(
             all_runs, mesh=mesh, in_specs=(split, split, *whole), out_specs=split, check_vma=False
         )
         members, trained = jax.eval_shape(partial(_shapes_of, self.dataset, chunk[0], self.size))
@@ -222,7 +249,8 @@ class Program:
             lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=self.apart),
             (trained, members),
         )
-        return compiled(jax.jit(spread, donate_argnums=0).lower(*placed, *self.data, *more))
+        program = jax.jit(on_devices, donate_argnums=0)
+        return compiled(program.lower(*placed, *self.data, *more), spread=spread)
 
 
 def chunks(
@@ -260,9 +288,9 @@ def memory_needed(dataset: Dataset, config: Config, devices: int, platform: str)
     """Bytes of device memory that a chunk takes: those for any number of runs, and for each one.
 
     The images are on every device. A run has its state and its best parameters, twice: before and
-    after an epoch, and the numbers of its rows. Whichever run a device is at has the images of its
-    training set, their order, and the activations of a slice of the evaluation and their
-    derivatives in a batch.
+    after an epoch, and the numbers of its rows. Whichever run a device is at has the order of its
+    examples, the activations of a batch and their derivatives, and in the evaluation the images
+    again, in slices, with the activations of one of these.
     """
     state = state_shapes(config, dataset.n_x, dataset.n_classes)
     changed = _bytes(state) + _bytes(state.params)
@@ -271,7 +299,7 @@ def memory_needed(dataset: Dataset, config: Config, devices: int, platform: str)
     slices = 4 * EVALUATION_ROWS * widths + 4 * 4 * dataset.n_train * dataset.n_classes
     batch = 2 * 4 * config.batch_size * widths + _bytes(state.params)
     order = 4 * 4 * dataset.n_train
-    epoch, each = images + order + batch, 2 * changed + 4 * dataset.n_train
+    epoch, each = order + batch, 2 * changed + 4 * dataset.n_train
     if platform == "cpu":
         return devices * (images + max(epoch, images + slices)), each
     return devices * (images + images + slices), each + epoch
@@ -305,9 +333,9 @@ def _one_epoch(
     number: Array,
     **static: Any,
 ) -> Trained:
-    key, rows = jax.random.fold_in(members.keys, number), members.kept
+    key = jax.random.fold_in(members.keys, number)
     state = train_epoch(
-        trained.state, images[rows], labels[rows], scale, key, members.hyper, **static
+        trained.state, images, labels, scale, key, members.hyper, NO_TERMS, members.kept, **static
     )
     return trained._replace(state=state)
 
@@ -316,10 +344,8 @@ def _measured(
     trained: Trained, members: Members, images: Array, labels: Array, scale: Array, **static: Any
 ) -> tuple[Trained, dict[str, Array]]:
     params = trained.state.params
-    train, held = (
-        evaluate(params, images[rows], labels[rows], scale, **static)
-        for rows in (members.kept, members.held)
-    )
+    Z = evaluate(params, images, labels, scale, **static).logits
+    train, held = (score(Z[rows], labels[rows]) for rows in (members.kept, members.held))
     better = held.loss < trained.best_loss
     best = jax.tree.map(lambda new, old: jnp.where(better, new, old), params, trained.best)
     best_loss = jnp.where(better, held.loss, trained.best_loss)

@@ -144,6 +144,7 @@ def train_epoch(
     key: Array,
     hyper: Hyper,
     terms: Terms = NO_TERMS,
+    among: Array | None = None,
     *,
     batch_size: int,
     optimiser: Optimiser = momentum,
@@ -155,14 +156,17 @@ def train_epoch(
     """One pass over the data in an order drawn from `key`: every example once, in one program.
 
     images (n, n_x) as stored, labels (n,). Where `batch_size` does not divide n, the rest is a
-    last, smaller batch: its mean is over its own examples. Distortions take a row for an image of
-    `image_shape`; a teacher sees the distorted images.
+    last, smaller batch: its mean is over its own examples. `among` has the numbers of the examples
+    to train on, where these are not all. Distortions take a row for an image of `image_shape`; a
+    teacher sees the distorted images.
 
     `transposed` is how the state lies in memory from step to step, no more: each matrix as W.T, so
     that X Wᵀ runs along the rows of both. It pays for small products (`fit.compiled_epoch`).
     """
-    n = images.shape[0]
+    n = len(images if among is None else among)
     order = permutation(key, n)
+    if among is not None:
+        order = among[order]
     whole = n - n % batch_size
 
     def gathered(rows: Array) -> tuple[Array, Array]:
@@ -253,8 +257,13 @@ def evaluate(
     Z = jax.lax.map(logits_of, slices).reshape(whole, n_classes)
     if whole < n:
         Z = jnp.concatenate([Z, logits_of(images[whole:])])
+    return score(Z, labels)
+
+
+def score(Z: Array, labels: Array) -> Evaluation:
+    """The evaluation that logits Z (n, C) amount to, where labels (n,) are true."""
     correct = (Z.argmax(axis=1) == labels).sum(dtype=jnp.int32)
-    return Evaluation(cross_entropy(Z, one_hot(labels, n_classes)), correct, Z)
+    return Evaluation(cross_entropy(Z, one_hot(labels, Z.shape[1])), correct, Z)
 
 
 def _gradient(

@@ -51,6 +51,12 @@ def parser() -> cli.Parser:
         "--seeds", type=cli.integer(1, 1000), help="runs of the recipe for 98 %% (default: 10)"
     )
     p.add_argument(
+        "--long_seeds",
+        type=cli.integer(1, 1000),
+        default=3,
+        help="runs of the recipe for 99 %% and 99.5 %%, minutes each (default: 3)",
+    )
+    p.add_argument(
         "--contenders",
         nargs="+",
         metavar="NAME",
@@ -104,6 +110,7 @@ def setup_from(args: Any, folder: Path) -> Setup:
         data=source if Path(source).exists() else args.data,
         repeats=args.repeats or (1 if args.quick else 3),
         seeds=args.seeds or (1 if args.quick else 10),
+        long_seeds=args.long_seeds,
         epochs=args.epochs or (2 if args.quick else 50),
         quick=args.quick,
         only=tuple(args.contenders),

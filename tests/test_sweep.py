@@ -26,7 +26,7 @@ CONFIGS = grid(
 def _compiled_quickly():
     """These programs run a few times only."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sweeps, "compiled", lambda program: program.compile(QUICKLY))
+        patch.setattr(sweeps, "compiled", lambda program, spread: program.compile(QUICKLY))
         yield
 
 

@@ -23,7 +23,7 @@ FILES = {"results.json", "histories.jsonl", "table.txt", "best"}
 @pytest.fixture
 def run(monkeypatch, capsys, tmp_path):
     """Run a script with these arguments, in an empty folder; quick to compile, and unverified."""
-    monkeypatch.setattr(sweeps, "compiled", lambda program: program.compile(QUICKLY))
+    monkeypatch.setattr(sweeps, "compiled", lambda program, spread: program.compile(QUICKLY))
     verdict = SimpleNamespace(ok=True, max_relative_error=1e-7)
     monkeypatch.setattr(experiment, "verify", lambda *arguments: verdict)
     monkeypatch.chdir(tmp_path)

@@ -5,6 +5,7 @@ of epochs is part of it, and every seed counts, also one that does not get there
 """
 
 import re
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from benchmarks import processes
@@ -17,24 +18,21 @@ TITLE = "Time to accuracy: process start to a test accuracy, mean ± standard de
 
 
 class Attempt(NamedTuple):
-    """A target in per cent, who tries, and how; the first target is tried with `--seeds` seeds."""
+    """Targets in per cent, who tries, and how; the first target is tried with `--seeds` seeds."""
 
-    target: float
+    targets: tuple[float, ...]
     contender: str
     script: str
     flags: tuple[str, ...] = ()
 
 
+FIRST = (98.0,)
 ATTEMPTS = (
-    Attempt(98.0, JAXNN, "train.py", ("--recipe", "fast")),
-    Attempt(98.0, "PyTorch fused SGD", "peers/torch_recipe.py"),
-    Attempt(98.0, "Flax NNX + optax", "peers/flax_recipe.py"),
-    Attempt(99.0, JAXNN, "train.py", ("--recipe", "elastic")),
-    Attempt(99.5, JAXNN, "train.py", ("--recipe", "elastic")),
+    Attempt(FIRST, JAXNN, "train.py", ("--recipe", "fast")),
+    Attempt(FIRST, "PyTorch fused SGD", "peers/torch_recipe.py"),
+    Attempt(FIRST, "Flax NNX + optax", "peers/flax_recipe.py"),
+    Attempt((99.0, 99.5), JAXNN, "train.py", ("--recipe", "elastic")),
 )
-
-#: Seeds of the targets above the first, which take minutes to hours each.
-FEW_SEEDS = 3
 
 #: "epoch 2: test accuracy 97.9 %", or as scripts/train.py has it, or the summary at the end.
 ACCURACY = re.compile(r"^(?:epoch .*\btest |test )(?:accuracy )?([\d.]+)\s?%")
@@ -44,19 +42,19 @@ def measure(setup: Setup) -> Result:
     """A round per seed, in which every attempt takes its turn."""
     attempts = [a for a in ATTEMPTS if a.contender in setup.chosen({a.contender: a})]
     if setup.quick:
-        attempts = [a for a in attempts if a.target == ATTEMPTS[0].target]
+        attempts = [a for a in attempts if a.targets == FIRST]
     found: list[Result] = [{**_described(a), "runs": []} for a in attempts]
     for seed in range(setup.seeds):
         for attempt, entry in zip(attempts, found, strict=True):
-            few = attempt.target != ATTEMPTS[0].target
-            if "skipped" in entry or (few and seed >= FEW_SEEDS):
+            few = attempt.targets != FIRST
+            if "skipped" in entry or (few and seed >= setup.long_seeds):
                 continue
-            setup.notify(f"accuracy: {attempt.target} %, {attempt.contender}, seed {seed}")
+            setup.notify(f"accuracy: {attempt.contender}, {entry['recipe']}, seed {seed}")
             command = [str(SCRIPTS / attempt.script), *attempt.flags]
             command += ["--data", setup.data, "--seed", str(seed)]
             try:
                 watched = processes.watch(command, setup.folder / f"{attempt.contender}-cache")
-                entry["runs"].append(outcome(watched, attempt.target))
+                entry["runs"].append(outcome(watched, attempt.targets))
             except FailedError as error:
                 entry["skipped"] = str(error)
     return {"attempts": found}
@@ -64,39 +62,40 @@ def measure(setup: Setup) -> Result:
 
 def _described(attempt: Attempt) -> Result:
     recipe = " ".join(attempt.flags[1:]) or "fast"
-    return {"target": attempt.target, "contender": attempt.contender, "recipe": recipe}
+    return {"targets": attempt.targets, "contender": attempt.contender, "recipe": recipe}
 
 
-def outcome(watched: Watched, target: float) -> Result:
-    """Seconds to the first line whose test accuracy is `target` or above (None: there is none),
-    to the process's end, and the accuracy that the recipe ends with.
+def outcome(watched: Watched, targets: Sequence[float]) -> Result:
+    """Seconds to the first line whose test accuracy is a target or above (None: there is none), for
+    each; to the process's end; and the accuracy that the recipe ends with.
     """
     lines = [
         (second, float(match[1]))
         for second, line in watched.lines
         if (match := ACCURACY.match(line.strip()))
     ]
-    reached = next((second for second, accuracy in lines if accuracy >= target), None)
+    reached = [next((s for s, accuracy in lines if accuracy >= t), None) for t in targets]
     return {"reached": reached, "end": watched.seconds, "accuracy": lines[-1][1]}
 
 
 def report(result: Result) -> str:
-    """A line per attempt."""
+    """A line per attempt and target."""
     rows = []
     for entry in result["attempts"]:
-        name = f"{entry['target']:g} %, {entry['contender']}, recipe {entry['recipe']}"
         if "skipped" in entry:
+            name = f"{entry['contender']}, recipe {entry['recipe']}"
             rows.append([name, f"skipped: {entry['skipped']}"])
             continue
         runs = entry["runs"]
-        reached = [run["reached"] for run in runs if run["reached"] is not None]
-        rows.append(
-            [
-                name,
-                mean_and_deviation(reached, 2),
-                f"{len(reached)} of {len(runs)}",
-                mean_and_deviation([run["accuracy"] for run in runs], 2),
-                mean_and_deviation([run["end"] for run in runs], 2),
-            ]
-        )
+        for place, target in enumerate(entry["targets"]):
+            reached = [r["reached"][place] for r in runs if r["reached"][place] is not None]
+            rows.append(
+                [
+                    f"{target:g} %, {entry['contender']}, recipe {entry['recipe']}",
+                    mean_and_deviation(reached, 2),
+                    f"{len(reached)} of {len(runs)}",
+                    mean_and_deviation([run["accuracy"] for run in runs], 2),
+                    mean_and_deviation([run["end"] for run in runs], 2),
+                ]
+            )
     return table(["", "s to target", "seeds there", "accuracy at end %", "s to end"], rows)

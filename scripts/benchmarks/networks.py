@@ -1,51 +1,56 @@
 """Networks that differ in seed and learning rate, trained in one program or one by one.
 
-Both ways return two functions: `train(e)` trains every network's epoch e = 1, 2, …, each in the
-order of its own seed, and returns the seconds of its steps; `parameters()` returns the networks'
-parameters in the order of `grid`.
+Each holds out its own validation set, as in a sweep. Both ways return two functions: `train(e)`
+trains every network's epoch e = 1, 2, …, each in the order of its own seed, and returns the seconds
+of its steps; `parameters()` returns the networks' parameters in the order of `grid`.
 """
 
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from benchmarks.problem import Spec, examples
 from jaxnn.config import Config
-from jaxnn.data import Dataset
+from jaxnn.data import Dataset, with_validation
 from jaxnn.fit import compiled_epoch, hyperparameters, initial_state
 from jaxnn.mlp import Params
-from jaxnn.training import train_epoch
+from jaxnn.sweep import Program, use_every_core
 
 Grid = Sequence[tuple[int, float]]
 Ways = tuple[Callable[[int], float], Callable[[], list[Params]]]
 
+#: The share of the examples that is held out.
+VALIDATION = 1 / 12
+
 
 def configurations(spec: Spec, grid: Grid) -> list[Config]:
     """The configuration of every network."""
-    base = Config(n_h=tuple(spec.n_h), batch_size=spec.batch_size, beta=spec.beta)
+    base = Config(
+        n_h=tuple(spec.n_h), batch_size=spec.batch_size, beta=spec.beta, validation=VALIDATION
+    )
     return [replace(base, seed=seed, lr=lr) for seed, lr in grid]
 
 
 def in_turn(spec: Spec, grid: Grid) -> Ways:
     """One compiled epoch, called for each network; compiled once, for all learning rates."""
-    images, labels, scale, n_classes = examples(spec)
-    split = images, labels
-    configs = configurations(spec, grid)
-    dataset = Dataset("benchmark", "", *split, *split, n_classes, None, scale)
-    one_epoch = compiled_epoch(dataset, configs[0])
-    on_device = *jax.device_put(split), jnp.float32(scale)
-    states = [initial_state(config, images.shape[1], n_classes) for config in configs]
+    dataset, configs = _dataset(spec), configurations(spec, grid)
+    sets = {seed: with_validation(dataset, VALIDATION, seed) for seed, _ in grid}
+    one_epoch = compiled_epoch(sets[configs[0].seed], configs[0])
+    on_device = {s: jax.device_put((d.x_train, d.y_train)) for s, d in sets.items()}
+    states = [initial_state(config, dataset.n_x, dataset.n_classes) for config in configs]
+    scale = jnp.float32(dataset.scale)
 
     def train(epoch: int) -> float:
         begun = time.perf_counter()
         for index, config in enumerate(configs):
-            key = jax.random.fold_in(_keys(config), epoch)
-            states[index] = one_epoch(states[index], *on_device, key, hyper=hyperparameters(config))
+            key = jax.random.fold_in(jax.random.fold_in(jax.random.key(config.seed), 1), epoch)
+            states[index] = one_epoch(
+                states[index], *on_device[config.seed], scale, key, hyper=hyperparameters(config)
+            )
             jax.block_until_ready(states[index])
         return time.perf_counter() - begun
 
@@ -53,35 +58,25 @@ def in_turn(spec: Spec, grid: Grid) -> Ways:
 
 
 def together(spec: Spec, grid: Grid) -> Ways:
-    """`train_epoch`, vmapped over state, order and learning rate."""
-    images, labels, scale, n_classes = examples(spec)
+    """The program of a sweep, over every core of this machine."""
+    use_every_core(len(grid))
     configs = configurations(spec, grid)
-    on_device = *jax.device_put((images, labels)), jnp.float32(scale)
-    states = _stacked([initial_state(config, images.shape[1], n_classes) for config in configs])
-    hyper = _stacked([hyperparameters(config) for config in configs])
-    keys = jnp.stack([_keys(config) for config in configs])
-
-    one_epoch = partial(train_epoch, batch_size=spec.batch_size)
-    epoch_of_all = jax.jit(
-        jax.vmap(one_epoch, in_axes=(0, None, None, None, 0, 0)), donate_argnums=0
-    )
+    program = Program(_dataset(spec), configs, jax.devices())
+    members, trained = program.stacked(configs)
 
     def train(epoch: int) -> float:
-        nonlocal states
+        nonlocal trained
         begun = time.perf_counter()
-        epoch_keys = jax.vmap(lambda key: jax.random.fold_in(key, epoch))(keys)
-        states = jax.block_until_ready(epoch_of_all(states, *on_device, epoch_keys, hyper))
+        trained = jax.block_until_ready(program.epoch(trained, members, np.uint32(epoch)))
         return time.perf_counter() - begun
 
     def parameters() -> list[Params]:
-        return [jax.tree.map(lambda leaf, i=i: leaf[i], states.params) for i in range(len(grid))]
+        params = trained.state.params
+        return [jax.tree.map(lambda leaf, i=i: leaf[i], params) for i in range(len(grid))]
 
     return train, parameters
 
 
-def _keys(config: Config) -> jax.Array:
-    return jax.random.fold_in(jax.random.key(config.seed), 1)
-
-
-def _stacked(trees: Sequence[Any]) -> Any:
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+def _dataset(spec: Spec) -> Dataset:
+    images, labels, scale, n_classes = examples(spec)
+    return Dataset("benchmark", "", images, labels, images[:1], labels[:1], n_classes, None, scale)

@@ -10,13 +10,16 @@ Result = dict[str, Any]
 class Setup(NamedTuple):
     """How thorough the measurements are, and where their files lie.
 
-    `data` is what `jaxnn.data.load` takes, `only` the names of the contenders that take part (none:
-    all), `folder` a temporary folder of this benchmark, `out` where pictures go.
+    `seeds` is how many seeds try the recipe for the first accuracy, `long_seeds` how many the one
+    that takes minutes. `data` is what `jaxnn.data.load` takes, `only` the names of the contenders
+    that take part (none: all), `folder` a temporary folder of this benchmark, `out` where pictures
+    go.
     """
 
     data: str
     repeats: int
     seeds: int
+    long_seeds: int
     epochs: int
     quick: bool
     only: tuple[str, ...]
