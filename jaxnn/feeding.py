@@ -27,7 +27,6 @@ from jaxnn.fit import Engine, has_small_products, state_shapes
 from jaxnn.mlp import Params
 from jaxnn.parallel import evaluation, everywhere, share_out, shared_out
 from jaxnn.plan import Plan, Teacher, eased, plan
-from jaxnn.shuffle import permutation
 from jaxnn.training import EVALUATION_ROWS, TrainState, evaluate, train_batches
 
 T = TypeVar("T")
@@ -110,12 +109,18 @@ def fed(dataset: Dataset, config: Config, to: Feed, teacher: Teacher | None = No
         return replicate(state), *data
 
     def one_epoch(
-        state: TrainState, images: Values, labels: Values, scale: Array, key: Array, *, done: float
+        state: TrainState,
+        images: Values,
+        labels: Values,
+        scale: Array,
+        key: Array,
+        order: Array,
+        *,
+        done: float,
     ) -> TrainState:
-        order = np.asarray(_order(key, len(images)))
         at = eased(ours.terms, config, done)
         numbers = replicate((scale, jax.random.key_data(key), ours.hyper, at))
-        ship = partial(_shipped, to.mesh, images, labels, order)
+        ship = partial(_shipped, to.mesh, images, labels, np.asarray(order))
         for chunk, batches in ahead(ship, parts):
             program = programs[chunk.batches, chunk.size]
             first = replicate(jnp.uint32(chunk.first // config.batch_size))
@@ -166,9 +171,6 @@ def ahead(function: Callable[[S], T], arguments: Sequence[S]) -> Iterator[tuple[
                 coming = worker.submit(function, following)
             yield argument, value
             del value
-
-
-_order = jax.jit(permutation, static_argnums=1)
 
 
 def _shapes(plan: Sequence[Chunk]) -> set[tuple[int, int]]:

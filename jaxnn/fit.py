@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.stages import Compiled
 
 from jaxnn.activations import ACTIVATIONS
 from jaxnn.compilation import QUICKLY, compiled
@@ -17,7 +18,8 @@ from jaxnn.config import Config
 from jaxnn.data import Dataset
 from jaxnn.errors import TrainingDivergedError
 from jaxnn.mlp import Params, init_params
-from jaxnn.plan import Teacher, eased, plan
+from jaxnn.plan import Plan, Teacher, eased, plan
+from jaxnn.shuffle import permutation
 from jaxnn.training import Evaluation, Hyper, TrainState, evaluate, init_state, train_epoch
 
 Record = dict[str, Any]
@@ -52,8 +54,8 @@ class Engine(NamedTuple):
     """What computes a run.
 
     `put` brings (state, training set, held-out set) to where they are needed. `one_epoch` takes
-    (state, images, labels, scale, key, done): a key for each member where the run is a committee,
-    and the share of the epochs that are over. `evaluate` is as in `training`: its result has a loss
+    (state, images, labels, scale, key, order, done): what `lot` draws, and the share of the epochs
+    that are over. `evaluate` is as in `training`: its result has a loss
     and an accuracy. No more than `rows` examples at a time are put on a device, if that is said.
     `resident` is one device that holds all data; `feeding` has another.
     """
@@ -123,53 +125,74 @@ def _drawn(seeds: Array, sizes: tuple[int, ...], config: Config) -> TrainState:
     return init_state(params, ours.hyper, ours.optimiser, averaged=ours.terms.average is not None)
 
 
-def _keys(seeds: Array, epoch: int | Array) -> Array:
-    """The key of an epoch, or one for each member of a committee, from the seed and its number."""
-    if seeds.ndim:
-        return jax.vmap(lambda seed: _keys(seed, epoch))(seeds)
-    return jax.random.fold_in(jax.random.fold_in(jax.random.key(seeds), 1), epoch)
-
-
-#: Each compiled as one program: operation by operation, they would take a second to compile.
+#: Compiled as one program: operation by operation, it would take a second to compile.
 _drawn_at_once = jax.jit(_drawn, static_argnames=("sizes", "config"), compiler_options=QUICKLY)
-_keys_at_once = jax.jit(_keys, compiler_options=QUICKLY)
+
+
+def lot(config: Config, epoch: int, n: int) -> tuple[Array, Array]:
+    """The key of an epoch, from the seed and its number, and the order of its n examples.
+
+    Of a committee, one for each member.
+    """
+    drawn: tuple[Array, Array] = _lot(_seeds(config), epoch, n)
+    return drawn
+
+
+@partial(jax.jit, static_argnums=2)
+def _lot(seeds: Array, epoch: int, n: int) -> tuple[Array, Array]:
+    if seeds.ndim:
+        several: tuple[Array, Array] = jax.vmap(lambda seed: _lot(seed, epoch, n))(seeds)
+        return several
+    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seeds), 1), epoch)
+    return key, permutation(key, n)
 
 
 def compiled_epoch(
     dataset: Dataset, config: Config, teacher: Teacher | None = None
 ) -> Callable[..., TrainState]:
-    """`train_epoch` for this data and configuration, compiled as is fastest for their sizes.
+    """`epoch_program` as a function of (state, images, labels, scale, key, order, done=…).
 
-    Called with (state, images, labels, scale, key, done=…): of a committee with a key for each
-    member; `done` is the share of the run's epochs that are over. With hyper=…, the same program
-    takes another configuration's learning rate.
+    `lot` draws key and order. `done` is the share of the run's epochs that are over. With hyper=…,
+    the same program takes another configuration's learning rate.
     """
     ours = plan(config, dataset.n_train, dataset.image_shape, teacher)
-    small = has_small_products(dataset, config)
-    epoch = partial(train_epoch, **ours.static, transposed=small)
-    if config.committee > 1:
-        epoch = jax.vmap(epoch, in_axes=(0, None, None, None, 0, None, None))
-    state, key = jax.eval_shape(
-        lambda: (
-            _drawn(_seeds(config), _sizes(config, dataset.n_x, dataset.n_classes), config),
-            _keys(_seeds(config), 0),
-        )
-    )
-    lowered = jax.jit(epoch, donate_argnums=0).lower(
-        state, *_shapes(dataset.x_train, dataset.y_train), SCALAR, key, ours.hyper, ours.terms
-    )
-    program = compiled(lowered, spread=small)
+    program = epoch_program(dataset, config, ours)
 
     def one_epoch(*args: Any, done: float = 0.0, hyper: Hyper = ours.hyper) -> TrainState:
-        state: TrainState = program(*args, hyper, eased(ours.terms, config, done))
+        *data, order = args
+        state: TrainState = program(*data, hyper, eased(ours.terms, config, done), order)
         return state
 
     return one_epoch
 
 
+def epoch_program(dataset: Dataset, config: Config, ours: Plan) -> Compiled:
+    """`train_epoch` for this data, configuration and plan, compiled as their sizes want it."""
+    small = has_small_products(dataset, config)
+    epoch = partial(train_epoch, **ours.static, transposed=small)
+    if config.committee > 1:
+        epoch = jax.vmap(epoch, in_axes=(0, None, None, None, 0, None, None, 0))
+    state, (key, order) = jax.eval_shape(
+        lambda: (
+            _drawn(_seeds(config), _sizes(config, dataset.n_x, dataset.n_classes), config),
+            lot(config, 0, dataset.n_train),
+        )
+    )
+    lowered = jax.jit(epoch, donate_argnums=0).lower(
+        state,
+        *_shapes(dataset.x_train, dataset.y_train),
+        SCALAR,
+        key,
+        ours.hyper,
+        ours.terms,
+        order,
+    )
+    return compiled(lowered, spread=small)
+
+
 def resident(dataset: Dataset, config: Config, teacher: Teacher | None = None) -> Engine:
     """All data on one device."""
-    _keys_at_once(_seeds(config), 0)
+    lot(config, 1, dataset.n_train)
     return Engine(compiled_epoch(dataset, config, teacher), jax.device_put, evaluate)
 
 
@@ -203,7 +226,7 @@ def fit(
     """
     state, history, best = progress or start(config, dataset.n_x, dataset.n_classes)
     activation, scale = ACTIVATIONS[config.activation], jnp.float32(dataset.scale)
-    engine, seeds = engine or resident(dataset, config), _seeds(config)
+    engine = engine or resident(dataset, config)
     state, train, held_out = engine.put(
         (state, (dataset.x_train, dataset.y_train), (dataset.x_test, dataset.y_test))
     )
@@ -217,10 +240,13 @@ def fit(
             }
         )
 
+    following = lot(config, len(history) + 1, dataset.n_train)
     while len(history) < config.epochs and not out_of_patience(history, config.patience):
-        key, done = _keys_at_once(seeds, len(history) + 1), len(history) / config.epochs
+        drawn, done = following, len(history) / config.epochs
         begun = time.perf_counter()
-        state = jax.block_until_ready(engine.one_epoch(state, *train, scale, key, done=done))
+        state = engine.one_epoch(state, *train, scale, *drawn, done=done)
+        following = lot(config, len(history) + 2, dataset.n_train)  # while the epoch is under way
+        state = jax.block_until_ready(state)
         seconds = time.perf_counter() - begun
         record = {"epoch": len(history) + 1, **measured(state.chosen), "seconds": seconds}
         _require_finite(record, config)

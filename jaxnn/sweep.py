@@ -44,6 +44,7 @@ from jaxnn.initialisation import document
 from jaxnn.mlp import Params
 from jaxnn.optimisers import momentum
 from jaxnn.plan import plan
+from jaxnn.shuffle import permutation
 from jaxnn.training import (
     EVALUATION_ROWS,
     NO_TERMS,
@@ -334,8 +335,9 @@ def _one_epoch(
     **static: Any,
 ) -> Trained:
     key = jax.random.fold_in(members.keys, number)
+    order = members.kept[permutation(key, len(members.kept))]
     state = train_epoch(
-        trained.state, images, labels, scale, key, members.hyper, NO_TERMS, members.kept, **static
+        trained.state, images, labels, scale, key, members.hyper, NO_TERMS, order, **static
     )
     return trained._replace(state=state)
 

@@ -144,7 +144,7 @@ def train_epoch(
     key: Array,
     hyper: Hyper,
     terms: Terms = NO_TERMS,
-    among: Array | None = None,
+    order: Array | None = None,
     *,
     batch_size: int,
     optimiser: Optimiser = momentum,
@@ -155,18 +155,16 @@ def train_epoch(
 ) -> TrainState:
     """One pass over the data in an order drawn from `key`: every example once, in one program.
 
-    images (n, n_x) as stored, labels (n,). Where `batch_size` does not divide n, the rest is a
-    last, smaller batch: its mean is over its own examples. `among` has the numbers of the examples
-    to train on, where these are not all. Distortions take a row for an image of `image_shape`; a
-    teacher sees the distorted images.
+    images (n, n_x) as stored, labels (n,). `order` has the numbers of the examples in the order of
+    their turns; by default it is `permutation(key, n)`. Where `batch_size` does not divide their
+    number, the rest is a last, smaller batch: its mean is over its own examples. Distortions take a
+    row for an image of `image_shape`; a teacher sees the distorted images.
 
     `transposed` is how the state lies in memory from step to step, no more: each matrix as W.T, so
     that X Wᵀ runs along the rows of both. It pays for small products (`fit.compiled_epoch`).
     """
-    n = len(images if among is None else among)
-    order = permutation(key, n)
-    if among is not None:
-        order = among[order]
+    order = permutation(key, len(images)) if order is None else order
+    n = len(order)
     whole = n - n % batch_size
 
     def gathered(rows: Array) -> tuple[Array, Array]:

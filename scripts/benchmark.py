@@ -1,4 +1,4 @@
-"""jaxnn beside its peers: one epoch, the whole job, time to accuracy, many at once, growth."""
+"""jaxnn beside its peers: an epoch and its profile, the whole job, accuracy, many, growth."""
 
 import json
 import sys
@@ -22,6 +22,7 @@ drifts is fair to all of them. Medians are printed, with minimum and maximum."""
 EPILOG = """\
 sections:
   epoch     seconds per epoch of training steps, beside the limit that this machine sets
+  profile   where an epoch's time goes, by the line of the source
   job       process start to the final table, cold and warm; the first epoch; peak memory
   accuracy  process start to 98 %, 99 % and 99.5 % test accuracy, by recipes fixed beforehand
   many      32 networks in one program, beside 32 runs in turn
@@ -32,7 +33,7 @@ examples:
   python scripts/benchmark.py --quick --data digits      every section in miniature
   python scripts/benchmark.py --json > benchmark.json"""
 
-SECTIONS = ("epoch", "job", "accuracy", "many", "growth")
+SECTIONS = ("epoch", "profile", "job", "accuracy", "many", "growth")
 
 
 def parser() -> cli.Parser:

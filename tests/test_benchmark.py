@@ -121,6 +121,18 @@ def measured(in_this_process, monkeypatch, capsys, tmp_path):
     return run
 
 
+def test_the_profile_names_the_lines_of_the_derivation(measured):
+    found, text = measured("profile")
+    lines = {line["text"]: line for line in found["lines"]}
+    (forward,) = (line for text, line in lines.items() if 'params[f"W{layer}"].T' in text)
+    (backward,) = (line for text, line in lines.items() if text.startswith('d[f"dW{layer}"] ='))
+    assert {forward["place"].partition(":")[0], backward["place"].partition(":")[0]} == {"mlp.py"}
+    spent = [line["us"] for line in found["lines"]]
+    assert spent == sorted(spent, reverse=True)
+    assert 0 < sum(spent) < found["traced"]
+    assert all(line["place"] in text for line in found["lines"])
+
+
 def test_the_epoch_in_miniature(measured):
     found, text = measured("epoch")
     assert (found["sizes"], found["examples"], found["batch_size"]) == ([64, 64, 10], 1438, 64)

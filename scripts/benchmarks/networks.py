@@ -16,7 +16,7 @@ import numpy as np
 from benchmarks.problem import Spec, examples
 from jaxnn.config import Config
 from jaxnn.data import Dataset, with_validation
-from jaxnn.fit import compiled_epoch, hyperparameters, initial_state
+from jaxnn.fit import compiled_epoch, hyperparameters, initial_state, lot
 from jaxnn.mlp import Params
 from jaxnn.sweep import Program, use_every_core
 
@@ -47,9 +47,9 @@ def in_turn(spec: Spec, grid: Grid) -> Ways:
     def train(epoch: int) -> float:
         begun = time.perf_counter()
         for index, config in enumerate(configs):
-            key = jax.random.fold_in(jax.random.fold_in(jax.random.key(config.seed), 1), epoch)
+            drawn = lot(config, epoch, sets[config.seed].n_train)
             states[index] = one_epoch(
-                states[index], *on_device[config.seed], scale, key, hyper=hyperparameters(config)
+                states[index], *on_device[config.seed], scale, *drawn, hyper=hyperparameters(config)
             )
             jax.block_until_ready(states[index])
         return time.perf_counter() - begun

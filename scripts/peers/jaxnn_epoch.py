@@ -1,4 +1,4 @@
-"""jaxnn: the compiled epoch that scripts/train.py runs; it draws the order itself."""
+"""jaxnn: the compiled epoch that scripts/train.py runs."""
 
 import jax
 import jax.numpy as jnp
@@ -21,12 +21,13 @@ def prepare(problem):
     one_epoch = compiled_epoch(dataset, config)
     hyper, scale = hyperparameters(config), jnp.float32(problem.scale)
     images, labels = jax.device_put(train_set)
+    orders = problem.orders.astype("uint32")
     keys = jax.random.fold_in(jax.random.key(spec.seed), 1)
     state = jax.tree.map(jnp.array, init_state(problem.params, hyper))
 
     def train(epoch):
         nonlocal state
-        key = jax.random.fold_in(keys, epoch)
-        state = jax.block_until_ready(one_epoch(state, images, labels, scale, key))
+        key, order = jax.random.fold_in(keys, epoch), jnp.asarray(orders[epoch - 1])
+        state = jax.block_until_ready(one_epoch(state, images, labels, scale, key, order))
 
     return train, lambda: state.params
