@@ -6,6 +6,7 @@ Nothing here imports jax or the model, and what a data set does not need is not 
 import os
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jaxnn.data.dataset import FILE_NAMES, Dataset, holds_data, read
@@ -69,11 +70,19 @@ def load(
 def _advice() -> str:
     files = f"its four IDX files or {' or '.join(FILE_NAMES)}"
     named = os.environ.get(ENVIRONMENT)
-    found = f"; {ENVIRONMENT} names {named}, which holds none" if named else ""
+    found = f"; {ENVIRONMENT} names {named}, which {_lack(expand(named))}" if named else ""
     return (
         f"to have MNIST, connect to the internet, or put {files} into {cache_dir()}, or name their "
         f"folder with --data or {ENVIRONMENT}{found}"
     )
+
+
+def _lack(place: Path) -> str:
+    """Why a place has no MNIST to give."""
+    try:
+        return "holds a damaged one" if holds_data(place) else "holds none"
+    except DataError:
+        return "cannot be looked into"
 
 
 def _mnist(
