@@ -1,5 +1,7 @@
 """Training on data that stay on the host: an epoch's batches are shipped as their turn comes.
 
+They may lie in the host's memory or, mapped, on its disk (`jaxnn.data.scratch`).
+
 The host draws the order that `train_epoch` would draw, gathers the rows of a chunk of batches, and
 sends each device its share of every batch, while the chunk before is trained on. A device holds two
 chunks at most, and a process gathers for its own devices alone. The batches are the same, and so
@@ -24,6 +26,7 @@ from jaxnn.config import Config
 from jaxnn.data import Dataset
 from jaxnn.errors import PeerLostError, UsageError
 from jaxnn.fit import Engine, has_small_products, state_shapes
+from jaxnn.memory import MEBIBYTE, free_on_host
 from jaxnn.mlp import Params
 from jaxnn.parallel import evaluation, everywhere, share_out, shared_out
 from jaxnn.plan import Plan, Teacher, eased, plan
@@ -32,8 +35,6 @@ from jaxnn.training import EVALUATION_ROWS, TrainState, evaluate, train_batches
 T = TypeVar("T")
 S = TypeVar("S")
 Values = NDArray[Any]
-
-MEBIBYTE = 1 << 20
 
 #: Bytes in a chunk on one device where no limit asks for less: two of them overlap well enough.
 CHUNK = 16 * MEBIBYTE
@@ -83,14 +84,14 @@ def feed(mesh: Mesh, dataset: Dataset, config: Config, memory: int | None) -> Fe
     a single device that holds all data at once. Raises `UsageError` where that is too little."""
     limit = memory * MEBIBYTE if memory else _device_memory(mesh)
     size = sum(a.nbytes for a in (dataset.x_train, dataset.y_train, dataset.x_test, dataset.y_test))
-    if mesh.size == 1 and (limit is None or size <= limit):
+    if mesh.size == 1 and size <= limit:
         return None
     if config.committee > 1:
         raise UsageError(
             f"--committee {config.committee}: expected 1 on several devices and with data that "
             "do not fit on one"
         )
-    to = Feed(mesh, min(CHUNK, limit // 2) if limit else CHUNK)
+    to = Feed(mesh, min(CHUNK, limit // 2))
     to.batches(dataset.x_train, config.batch_size)
     return to
 
@@ -299,7 +300,8 @@ def _row_bytes(images: Values) -> int:
     return int(images[0].nbytes + np.int32().nbytes)
 
 
-def _device_memory(mesh: Mesh) -> int | None:
-    """Bytes for data on a device, if it says how many it has: half, the rest being for work."""
+def _device_memory(mesh: Mesh) -> int:
+    """Bytes for data on a device: half of what it has, the rest being for work. A CPU has what is
+    free on the host."""
     stats = mesh.local_devices[0].memory_stats() or {}
-    return int(stats["bytes_limit"]) // 2 if "bytes_limit" in stats else None
+    return int(stats.get("bytes_limit") or free_on_host()) // 2

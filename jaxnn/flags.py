@@ -114,7 +114,8 @@ def add_devices(parser: argparse.ArgumentParser) -> None:
         type=cli.integer(1, 2**30),
         metavar="MIB",
         help="keep no more than so many MiB of data on each device, and ship the rest in its turn; "
-        "the result is the same (default: half of what a GPU has; no limit on a CPU)",
+        "images that are more than that lie on the disk, not in memory; the result is the same "
+        "(default: half of a GPU's memory, or of what is free on a CPU)",
     )
     devices.add_argument(
         "--coordinator",

@@ -64,10 +64,11 @@ def like_mnist(shape: tuple[int, int]) -> Frame:
 def measure(images: NDArray[Any]) -> Frame:
     """The frame of training images (n, h, w), bright on 0: what all but 1 % of them keep to."""
     sample = images[:MEASURED]
-    sample = sample[sample.any(axis=(1, 2))]
-    if not len(sample):
-        return like_mnist(images.shape[1:])
     rows, columns = sample.sum(axis=2, dtype=np.float64), sample.sum(axis=1, dtype=np.float64)
+    inked = rows.any(axis=1)
+    if not inked.any():
+        return like_mnist(images.shape[1:])
+    rows, columns = rows[inked], columns[inked]
     return Frame(
         images.shape[1:],
         (_usual_extent(rows > 0), _usual_extent(columns > 0)),

@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -41,6 +40,7 @@ from jaxnn.fit import (
 )
 from jaxnn.grid import best_run, groups, points
 from jaxnn.initialisation import document
+from jaxnn.memory import free_on_host
 from jaxnn.mlp import Params
 from jaxnn.optimisers import momentum
 from jaxnn.plan import plan
@@ -312,12 +312,7 @@ def free_memory(devices: Sequence[jax.Device]) -> int:
     found = [device.memory_stats() for device in devices]
     if all(found):
         return int(len(found) * min(f["bytes_limit"] - f["bytes_in_use"] for f in found))
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        sizes = dict(line.split(":") for line in lines)
-        return int(sizes["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError, ValueError):
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    return free_on_host()
 
 
 def _each(platform: str) -> Callable[..., Any]:

@@ -5,9 +5,12 @@ python scripts/check_gradients.py my_backprop.py      back_propagate of a NumPy 
 python scripts/check_gradients.py --explain sign      what this fault is and how to see it
 """
 
+import argparse
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from jaxnn import cli
 from jaxnn.errors import JaxnnError, UsageError
@@ -27,9 +30,21 @@ exit status: 0 right, 1 wrong, 2 nothing could be checked.
 SETTING = ("activation", "loss", "l2", "m", "n_x", "n_h", "n_classes", "seed", "timeout")
 
 
-def parser() -> cli.Parser:
+class Parser(cli.Parser):
+    """Says what is wrong with the flags in JSON as well, where that is asked for."""
+
+    as_json = False
+
+    def error(self, message: str) -> NoReturn:
+        error = UsageError(message)
+        if self.as_json:
+            print(unable(error))
+        super().error(str(error))
+
+
+def parser() -> Parser:
     """The flags. Sizes are distinct primes, so that a ratio between two arrays names one size."""
-    found = cli.Parser(
+    found = Parser(
         __doc__.splitlines()[0], EPILOG, usage="check_gradients.py [FILE] [--n_h N ...] [--m M] …"
     )
     size = cli.integer(1, 2000)
@@ -76,7 +91,23 @@ def parser() -> cli.Parser:
 def main(arguments: Sequence[str] | None) -> int:
     """Exit status 0 if right, 1 if wrong; JaxnnError for what could not be checked."""
     flags = parser()
+    flags.as_json = "--json" in (sys.argv[1:] if arguments is None else arguments)
     options = flags.parse_args(arguments)
+    try:
+        return command(flags, options)
+    except JaxnnError as error:
+        if options.json:
+            print(unable(error))
+        raise
+
+
+def unable(error: JaxnnError) -> str:
+    """The object that stands for a report where nothing could be checked."""
+    return json.dumps({"ok": None, "error": str(error)}, ensure_ascii=False)
+
+
+def command(flags: Parser, options: argparse.Namespace) -> int:
+    """A lesson, our own network, or a homework file."""
     if options.explain is not None:
         return explain(options.explain)
     if options.file is None:
@@ -97,12 +128,7 @@ def main(arguments: Sequence[str] | None) -> int:
         options.seed,
         options.timeout,
     )
-    try:
-        report = check_homework(options.file, setting)
-    except JaxnnError as error:
-        if options.json:
-            print(json.dumps({"ok": None, "error": str(error)}, ensure_ascii=False))
-        raise
+    report = check_homework(options.file, setting)
     print(json.dumps(report.to_dict(), ensure_ascii=False) if options.json else report)
     return 0 if report.ok else 1
 

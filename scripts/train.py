@@ -209,14 +209,14 @@ def assist(given: Mapping[str, Any], options: Options) -> int:
     if "resume" in given:
         run, progress = runs.load(Path(given["resume"]), display.notice)
         config = agreeing_with_run(run.config, given)
-        dataset = data.load(given.get("data", run.data["argument"]), notify=display.notice)
+        dataset = loaded(given.get("data", run.data["argument"]), options)
         teacher = runs.load_teacher(run)
     else:
         config = configuration(recipe(given.get("recipe", "document")), given)
-        dataset = data.load(given.get("data", "auto"), notify=display.notice)
+        dataset = loaded(given.get("data", "auto"), options)
         progress = start(config, dataset.n_x, dataset.n_classes)
         teacher = experiment.teacher(config, dataset)
-    training_set = agreeing_with_data(dataset, config, given.get("n_x"))
+    training_set = agreeing_with_data(dataset, config, given.get("n_x"), options)
     to = feeding.feed(mesh, training_set, config, options.memory)
     if to is None:
         raise UsageError("--processes 1: expected 2 or more, or no --coordinator")
@@ -235,8 +235,8 @@ def begin(given: Mapping[str, Any], options: Options) -> int:
     compilation.keep_programs(data.cache_dir() / "compiled")
     config = configuration(recipe(given.get("recipe", "document")), given)
     mesh = parallel.mesh(options.devices)
-    dataset = data.load(given.get("data", "auto"), notify=display.notice)
-    training_set = agreeing_with_data(dataset, config, given.get("n_x"))
+    dataset = loaded(given.get("data", "auto"), options)
+    training_set = agreeing_with_data(dataset, config, given.get("n_x"), options)
     to = feeding.feed(mesh, training_set, config, options.memory)
     teacher = experiment.teacher(config, dataset)
     display.summary(dataset, config)
@@ -267,9 +267,9 @@ def resume(given: Mapping[str, Any], options: Options) -> int:
                 f"--resume {folder}: all {run.config.epochs} epochs are done; expected --epochs "
                 f"above {len(progress.history)} to train on"
             )
-        dataset = data.load(given.get("data", run.data["argument"]), notify=display.notice)
+        dataset = loaded(given.get("data", run.data["argument"]), options)
         runs.require_same_data(run, dataset)
-        training_set = agreeing_with_data(dataset, run.config, given.get("n_x"))
+        training_set = agreeing_with_data(dataset, run.config, given.get("n_x"), options)
         to = feeding.feed(mesh, training_set, run.config, options.memory)
         teacher = runs.load_teacher(run)
         display.summary(dataset, run.config, len(progress.history))
@@ -325,7 +325,16 @@ def agreeing_with_run(config: Config, given: Mapping[str, Any]) -> Config:
     return asked
 
 
-def agreeing_with_data(dataset: "Dataset", config: Config, n_x: int | None) -> "Dataset":
+def loaded(argument: str, options: Options) -> "Dataset":
+    """The data set, its images on the disk where a device may not hold them either."""
+    from jaxnn import data, display
+
+    return data.load(argument, notify=display.notice, memory=options.memory)
+
+
+def agreeing_with_data(
+    dataset: "Dataset", config: Config, n_x: int | None, options: Options
+) -> "Dataset":
     """The part of `dataset` to train on, when the flags fit it."""
     from jaxnn import data
 
@@ -336,7 +345,7 @@ def agreeing_with_data(dataset: "Dataset", config: Config, n_x: int | None) -> "
         )
     training_set = dataset
     if config.validation is not None:
-        training_set = data.with_validation(dataset, config.validation, config.seed)
+        training_set = data.with_validation(dataset, config.validation, config.seed, options.memory)
     if (config.elastic or config.affine) and dataset.image_shape is None:
         raise UsageError(
             f"--elastic, --affine: expected images, found {dataset.n_x} inputs that form no square"

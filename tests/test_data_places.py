@@ -119,6 +119,21 @@ def test_mnist_never_falls_back(home, monkeypatch):
     )
 
 
+@pytest.mark.parametrize(
+    ("place", "lack"),
+    [("empty", "holds none"), ("damaged", "holds a damaged one"), ("x" * 5000, "cannot be looked")],
+)
+def test_the_advice_says_what_is_wrong_with_the_named_place(home, monkeypatch, place, lack):
+    (home / "empty").mkdir(parents=True)
+    folder = write_idx(home / "damaged", arrays())
+    (folder / IDX_NAMES["x_train"]).write_bytes(b"")
+    monkeypatch.setenv("JAXNN_DATA_DIR", str(home / place))
+    with pytest.raises(DataError, match=f"JAXNN_DATA_DIR names {home / place}, which {lack}"):
+        found("mnist")
+    _, (notice,) = found("auto")
+    assert f"names {home / place}, which {lack}" in notice
+
+
 def test_an_explicit_path_never_falls_back(home):
     with pytest.raises(DataError, match="no such file or folder"):
         found("mnist.npz")

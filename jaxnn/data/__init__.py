@@ -6,6 +6,7 @@ Nothing here imports jax or the model, and what a data set does not need is not 
 import os
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jaxnn.data.dataset import FILE_NAMES, Dataset, holds_data, read
@@ -34,6 +35,7 @@ def load(
     progress: Progress | None = bars,
     notify: Callable[[str], None] = _warn,
     remote: "Remote | None" = None,
+    memory: int | None = None,
 ) -> Dataset:
     """The data set with this name or at this path.
 
@@ -44,16 +46,19 @@ def load(
     these or with four IDX files ("./mnist" is a folder, "mnist" is a name).
 
     `notify` receives each notice, one line; by default it becomes a warning. `progress` shows a
-    download (`jaxnn.data.progress`), None shows nothing. `remote` replaces the mirrors.
+    download (`jaxnn.data.progress`), None shows nothing. `remote` replaces the mirrors. Images that
+    are more than `memory` MiB together lie on the disk (`jaxnn.data.scratch`); by default, those
+    that are more than half of the free memory.
 
-    Raises DataError, in one line, if the data are missing or malformed.
+    Raises DataError, in one line, if the data are missing or malformed, and StorageError if the
+    disk has no room for such images.
     """
     if data == "digits":
         return _digits()
     if data not in ("auto", "mnist"):
-        return read(expand(data))
+        return read(expand(data), memory=memory)
     try:
-        return _mnist(progress or silent, notify, remote)
+        return _mnist(progress or silent, notify, remote, memory)
     except DataError as error:
         if data == "mnist":
             looked = ", ".join(map(str, places()))
@@ -65,33 +70,46 @@ def load(
 def _advice() -> str:
     files = f"its four IDX files or {' or '.join(FILE_NAMES)}"
     named = os.environ.get(ENVIRONMENT)
-    found = f"; {ENVIRONMENT} names {named}, which holds none" if named else ""
+    found = f"; {ENVIRONMENT} names {named}, which {_lack(expand(named))}" if named else ""
     return (
         f"to have MNIST, connect to the internet, or put {files} into {cache_dir()}, or name their "
         f"folder with --data or {ENVIRONMENT}{found}"
     )
 
 
-def _mnist(progress: Progress, notify: Callable[[str], None], remote: "Remote | None") -> Dataset:
+def _lack(place: Path) -> str:
+    """Why a place has no MNIST to give."""
+    try:
+        return "holds a damaged one" if holds_data(place) else "holds none"
+    except DataError:
+        return "cannot be looked into"
+
+
+def _mnist(
+    progress: Progress,
+    notify: Callable[[str], None],
+    remote: "Remote | None",
+    memory: int | None,
+) -> Dataset:
     """The first whole copy. Raises DataError with all that stood in the way."""
     damaged: list[str] = []
     for place in places():
         try:
             if holds_data(place):
-                return _checked(read(place, "mnist"), damaged, notify)
+                return _checked(read(place, "mnist", memory), damaged, notify)
         except DataError as error:
             damaged.append(str(error))
     try:
-        return _checked(_downloaded(progress, remote), damaged, notify)
+        return _checked(_downloaded(progress, remote, memory), damaged, notify)
     except DataError as error:
         raise DataError("; ".join([*damaged, str(error)])) from error
 
 
-def _downloaded(progress: Progress, remote: "Remote | None") -> Dataset:
+def _downloaded(progress: Progress, remote: "Remote | None", memory: int | None) -> Dataset:
     from jaxnn.data.download import Remote, download
 
     download(cache_dir(), remote or Remote(), progress)
-    return read(cache_dir(), "mnist")
+    return read(cache_dir(), "mnist", memory)
 
 
 def _checked(dataset: Dataset, damaged: list[str], notify: Callable[[str], None]) -> Dataset:

@@ -1,4 +1,4 @@
-"""A data set in memory, and how one is read from a file or a folder."""
+"""A data set, and how one is read from a file or a folder."""
 
 import hashlib
 from collections.abc import Callable
@@ -30,6 +30,9 @@ class Dataset:
     `scale` is 1 over a pixel's largest possible value, so that scale · x is in [0, 1].
     `image_shape` is (h, w), or None where the n_x pixels of a row form no square. `source` says
     where the data come from.
+
+    Images that are more than may lie in memory lie on the disk: they are arrays all the same, which
+    nobody can write to (`jaxnn.data.scratch`).
     """
 
     name: str
@@ -67,26 +70,28 @@ class Dataset:
         return digest.hexdigest()
 
 
-def build(name: str, source: str, fields: dict[str, Field]) -> Dataset:
-    """Check the headers, then read and check the labels, then the images. Raises DataError."""
+def build(name: str, source: str, fields: dict[str, Field], memory: int | None = None) -> Dataset:
+    """Check the headers, then read and check the labels, then the images.
+
+    `memory` and the errors are those of `read_images`."""
     check_headers(fields)
     with blame(source):
         y_train, y_test = read_labels(fields["y_train"]), read_labels(fields["y_test"])
         n_classes = count_classes(fields, y_train, y_test)
-        x_train, x_test, scale = read_images(fields["x_train"], fields["x_test"])
+        x_train, x_test, scale = read_images(fields["x_train"], fields["x_test"], memory)
     shape = image_shape(fields["x_train"])
     return Dataset(name, source, x_train, y_train, x_test, y_test, n_classes, shape, scale)
 
 
-def read(path: Path, name: str | None = None) -> Dataset:
+def read(path: Path, name: str | None = None, memory: int | None = None) -> Dataset:
     """The data set at `path`: an HDF5 or .npz file, or a folder that holds one or four IDX files.
 
-    The form is recognised from the file's first bytes. Raises DataError.
+    The form is recognised from the file's first bytes. Raises DataError, and StorageError where
+    the images are more than `memory` MiB (`memory.fits`) and the disk has no room for them.
     """
     form, place = _recognise(path)
-    return build(
-        name or (path.stem if path.is_file() else path.resolve().name), str(path), form(place)
-    )
+    name = name or (path.stem if path.is_file() else path.resolve().name)
+    return build(name, str(path), form(place), memory)
 
 
 def holds_data(path: Path) -> bool:

@@ -1,7 +1,8 @@
 """Pixels in any notation, brought to one: uint8 where the source is integral, else float32.
 
 The same images in bytes, in whole floats up to 255, and in floats that are multiples of 1/255
-become the same uint8 array, bit for bit. Nothing is held twice: values are converted as they come.
+become the same uint8 array, bit for bit. Nothing is held twice: values are converted as they come,
+and nothing at all if there are more than may lie in memory (`jaxnn.data.scratch`).
 """
 
 from collections.abc import Callable, Iterator
@@ -11,7 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jaxnn.data.field import Field
+from jaxnn.data.scratch import assembled
 from jaxnn.errors import DataError
+from jaxnn.memory import fits
 
 #: How far a float may be from a multiple of 1/255.
 TOLERANCE = 1e-6
@@ -69,15 +72,24 @@ FLOATS = (
 )
 
 
-def read_images(train: Field, test: Field) -> tuple[Values, Values, float]:
-    """Both sets of images as (N, n_x), and their scale. Raises DataError.
+class WrittenOtherwiseError(Exception):
+    """The pixels are not in the notation that was tried."""
+
+
+def read_images(
+    train: Field, test: Field, memory: int | None = None
+) -> tuple[Values, Values, float]:
+    """Both sets of images as (N, n_x), and their scale. Raises DataError, and StorageError where
+    they are more than `memory` MiB (`memory.fits`) and the disk has no room for them either.
 
     The notation is that of the two sets together. It is tried on the pixels as they are read, and
     the file is read again in the next one if they are not written so.
     """
     for notation in FLOATS if train.dtype.kind == "f" else INTEGERS:
-        x_train = _read(train, notation)
-        x_test = _read(test, notation) if x_train is not None else None
+        size = (train.size + test.size) * np.dtype(notation.dtype).itemsize
+        on_disk = not fits(size, memory)
+        x_train = _read(train, notation, on_disk)
+        x_test = _read(test, notation, on_disk) if x_train is not None else None
         if x_train is not None and x_test is not None:
             _check_contrast(train, x_train)
             _check_contrast(test, x_test)
@@ -85,18 +97,25 @@ def read_images(train: Field, test: Field) -> tuple[Values, Values, float]:
     raise _complaint(train, test)
 
 
-def _read(field: Field, notation: Notation) -> Values | None:
-    pixels = np.empty(field.size, notation.dtype)
-    at = 0
+def _read(field: Field, notation: Notation, on_disk: bool) -> Values | None:
+    converted = _converted(field, notation)
+    try:
+        pixels = assembled(converted, field.size, notation.dtype, on_disk=on_disk)
+    except WrittenOtherwiseError:
+        return None
+    return pixels.reshape(field.shape[0], -1)
+
+
+def _converted(field: Field, notation: Notation) -> Iterator[Values]:
+    found = 0
     for values in _slices(field):
         converted = notation.convert(values)
         if converted is None:
-            return None
-        _check_count(field, at + values.size, at + values.size <= field.size)
-        pixels[at : at + values.size] = converted
-        at += values.size
-    _check_count(field, at, at == field.size)
-    return pixels.reshape(field.shape[0], -1)
+            raise WrittenOtherwiseError
+        found += values.size
+        _check_count(field, found, found <= field.size)
+        yield converted
+    _check_count(field, found, found == field.size)
 
 
 def _slices(field: Field) -> Iterator[Values]:
@@ -111,8 +130,8 @@ def _check_count(field: Field, found: int, right: bool) -> None:
 
 
 def _check_contrast(field: Field, pixels: Values) -> None:
-    if pixels.min() == pixels.max():
-        raise DataError(f"{field.where}: every pixel is {pixels.flat[0]}: nothing is to be seen")
+    if all((row == pixels[0, 0]).all() for row in pixels):
+        raise DataError(f"{field.where}: every pixel is {pixels[0, 0]}: nothing is to be seen")
 
 
 def _complaint(*fields: Field) -> DataError:

@@ -5,16 +5,21 @@ from dataclasses import replace
 import numpy as np
 
 from jaxnn.data.dataset import Dataset
+from jaxnn.data.scratch import Values, assembled
 from jaxnn.errors import UsageError
+from jaxnn.memory import MEBIBYTE, fits
 
 
-def with_validation(dataset: Dataset, share: float, seed: int) -> Dataset:
+def with_validation(
+    dataset: Dataset, share: float, seed: int, memory: int | None = None
+) -> Dataset:
     """`dataset` with part of its training set in place of its test set.
 
     `share` is a number of examples (1, 2, …) or a fraction of them below 1. They are drawn at
     random by `seed`, stratified: each class gives its proportion, rounded.
 
-    Raises `UsageError` unless at least one example is left on either side.
+    Raises `UsageError` unless at least one example is left on either side, and `StorageError` where
+    the images are more than `memory` MiB (`memory.fits`) and the disk has no room for them again.
     """
     n = dataset.n_train
     size = round(share * n) if share < 1 else int(share)
@@ -27,8 +32,22 @@ def with_validation(dataset: Dataset, share: float, seed: int) -> Dataset:
     held = order[np.argsort(_place_in_class(dataset.y_train[order]), kind="stable")[:size]]
     kept = np.ones(n, bool)
     kept[held] = False
-    x, y = dataset.x_train, dataset.y_train
-    return replace(dataset, x_train=x[kept], y_train=y[kept], x_test=x[~kept], y_test=y[~kept])
+    x, y, on_disk = dataset.x_train, dataset.y_train, not fits(dataset.x_train.nbytes, memory)
+    return replace(
+        dataset,
+        x_train=_taken(x, np.flatnonzero(kept), on_disk),
+        y_train=y[kept],
+        x_test=_taken(x, np.flatnonzero(~kept), on_disk),
+        y_test=y[~kept],
+    )
+
+
+def _taken(x: Values, rows: Values, on_disk: bool) -> Values:
+    """A copy of those rows, taken a mebibyte at a time."""
+    step = max(1, MEBIBYTE // x[0].nbytes)
+    pieces = (x[rows[at : at + step]].reshape(-1) for at in range(0, len(rows), step))
+    size = len(rows) * x[0].size
+    return assembled(pieces, size, x.dtype, on_disk=on_disk).reshape(len(rows), *x.shape[1:])
 
 
 def _place_in_class(labels: np.ndarray) -> np.ndarray:

@@ -242,7 +242,7 @@ def test_the_command_prints_json_and_nothing_else(tmp_path):
     assert set(told) == {"ok", "first_wrong", "cause", "factor", "explanation", "leaves", "witness"}
 
 
-@pytest.mark.parametrize(
+MISUSE = pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["no_such_file.py"], "expected a Python file, found none at"),
@@ -251,8 +251,12 @@ def test_the_command_prints_json_and_nothing_else(tmp_path):
         (["--n_h", "5", "7"], "--n_h: expected FILE as well"),
         (["--loss", "sum"], "--loss: expected FILE as well"),
         (["--explain", "no_such_code"], "no fault is called no_such_code; the codes are sign, "),
+        (["--no-such-flag"], "unrecognized arguments: --no-such-flag"),
     ],
 )
+
+
+@MISUSE
 def test_the_command_tells_misuse_in_one_line(monkeypatch, capsys, arguments, message):
     told = commands.here(monkeypatch, capsys, "check_gradients", *arguments)
     assert (told.status, told.out) == (2, "")
@@ -260,11 +264,20 @@ def test_the_command_tells_misuse_in_one_line(monkeypatch, capsys, arguments, me
     assert all(line.startswith("(`") for line in told.err.splitlines()[1:])
 
 
-def test_where_nothing_can_be_examined_json_says_why(monkeypatch, capsys):
-    told = commands.here(monkeypatch, capsys, "check_gradients", "no_such_file.py", "--json")
+@MISUSE
+def test_where_nothing_can_be_examined_json_says_why(monkeypatch, capsys, arguments, message):
+    told = commands.here(monkeypatch, capsys, "check_gradients", *arguments, "--json")
     answer = json.loads(told.out)
-    assert (told.status, told.err) == (2, f"error: {answer['error']}\n")
+    assert set(answer) == {"ok", "error"}
     assert answer["ok"] is None
+    assert answer["error"].startswith(message)
+    assert (told.status, told.err.splitlines()[0]) == (2, f"error: {answer['error']}")
+
+
+def test_json_holds_what_does_not_print(monkeypatch, capsys):
+    """A file name may hold bytes that are no text, which cannot be printed."""
+    told = commands.here(monkeypatch, capsys, "check_gradients", "x.py", "\udcff", "--json")
+    assert json.loads(told.out)["error"] == "unrecognized arguments: \\udcff"
 
 
 @pytest.fixture
