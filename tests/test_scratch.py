@@ -209,3 +209,10 @@ def test_a_place_that_is_no_folder(tmp_path, monkeypatch, file):
     monkeypatch.setenv("TMPDIR", str(tmp_path / "taken"))
     with pytest.raises(StorageError, match=r"taken: expected room .* found File exists;"):
         load(str(file), memory=MEMORY)
+
+
+def test_what_is_held_in_memory_is_used_by_jax_as_it_lies():
+    pieces = [np.arange(5, dtype=np.uint8), np.arange(7, dtype=np.uint8)]
+    held = assembled(pieces, 12, np.uint8, on_disk=False)
+    np.testing.assert_array_equal(held, [*range(5), *range(7)])
+    assert jax.device_put(held).unsafe_buffer_pointer() == held.ctypes.data

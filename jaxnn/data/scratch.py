@@ -22,6 +22,9 @@ from jaxnn.memory import MEBIBYTE
 
 Values = NDArray[Any]
 
+#: Bytes: what XLA's own buffers begin at a multiple of.
+ALIGNMENT = 64
+
 #: Names the folder for these files.
 ENVIRONMENT = "TMPDIR"
 
@@ -42,11 +45,18 @@ def assembled(pieces: Iterable[Values], size: int, dtype: DTypeLike, *, on_disk:
 
 
 def _held(pieces: Iterable[Values], size: int, dtype: DTypeLike) -> Values:
-    whole, at = np.empty(size, dtype), 0
+    whole, at = _aligned(size, np.dtype(dtype)), 0
     for piece in pieces:
         whole[at : at + piece.size] = piece
         at += piece.size
     return whole
+
+
+def _aligned(size: int, dtype: np.dtype[Any]) -> Values:
+    """Where jax can use it as it lies: on a CPU, it copies what does not begin like its own."""
+    room = np.empty(size * dtype.itemsize + ALIGNMENT, np.uint8)
+    at = -room.ctypes.data % ALIGNMENT
+    return room[at : at + size * dtype.itemsize].view(dtype)
 
 
 def _mapped(pieces: Iterable[Values], size: int, dtype: np.dtype[Any]) -> Values:
