@@ -1,7 +1,9 @@
 """Several processes train one network: real ones, which meet on this machine."""
 
+import os
 import re
 import socket
+import subprocess
 
 import numpy as np
 import pytest
@@ -112,3 +114,17 @@ def test_processes_that_do_not_agree_are_told_so(monkeypatch):
     monkeypatch.setattr(multihost_utils, "process_allgather", other)
     with pytest.raises(UsageError, match="the processes of this run do not agree"):
         cluster.require_agreement("data", 3)
+
+
+def test_what_slurm_is_given(tmp_path):
+    """`srun` is another program here, which prints how it was called."""
+    (tmp_path / "srun").write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    (tmp_path / "srun").chmod(0o755)
+    script = commands.ROOT / "scripts" / "train.sbatch"
+    environment = {"PATH": f"{tmp_path}{os.pathsep}{os.defpath}", "PYTHON": "/env/bin/python"}
+    done = subprocess.run(
+        [script, "--lr", "0.3"], env=environment, capture_output=True, text=True, check=True
+    )
+    called = ["/env/bin/python", "scripts/train.py", "--coordinator", "auto", "--lr", "0.3"]
+    assert done.stdout.splitlines() == called
+    assert (commands.ROOT / called[1]).exists()
