@@ -41,7 +41,7 @@ ACCURACY = re.compile(r"^(?:epoch .*\btest |test )(?:accuracy )?([\d.]+)\s?%")
 def measure(setup: Setup) -> Result:
     """A round per seed, in which every attempt takes its turn."""
     attempts = [a for a in ATTEMPTS if a.contender in setup.chosen({a.contender: a})]
-    if setup.quick:
+    if setup.quick or not setup.long_seeds:
         attempts = [a for a in attempts if a.targets == FIRST]
     found: list[Result] = [{**_described(a), "runs": []} for a in attempts]
     for seed in range(setup.seeds):
