@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from jaxnn.compilation import compiled
 from jaxnn.config import Config
 from jaxnn.data import Dataset
+from jaxnn.data.scratch import read_at_random
 from jaxnn.errors import PeerLostError, UsageError
 from jaxnn.fit import Engine, has_small_products, state_shapes
 from jaxnn.memory import MEBIBYTE, free_on_host
@@ -122,11 +123,12 @@ def fed(dataset: Dataset, config: Config, to: Feed, teacher: Teacher | None = No
         at = eased(ours.terms, config, done)
         numbers = replicate((scale, jax.random.key_data(key), ours.hyper, at))
         ship = partial(_shipped, to.mesh, images, labels, np.asarray(order))
-        for chunk, batches in ahead(ship, parts):
-            program = programs[chunk.batches, chunk.size]
-            first = replicate(jnp.uint32(chunk.first // config.batch_size))
-            state = jax.block_until_ready(program(state, batches, first, *numbers))
-            del batches
+        with read_at_random(images):
+            for chunk, batches in ahead(ship, parts):
+                program = programs[chunk.batches, chunk.size]
+                first = replicate(jnp.uint32(chunk.first // config.batch_size))
+                state = jax.block_until_ready(program(state, batches, first, *numbers))
+                del batches
         return state
 
     scores = partial(_scores, to)

@@ -176,11 +176,15 @@ def test_a_file_that_changes_while_it_is_read():
 
 
 def test_arrays_have_a_largest_size():
-    fields = {n: field(shape=(1 << 17, 1 << 15 if n[0] == "x" else 1)) for n in NAMES}
-    check_headers(fields)
-    fields = {n: field(shape=(1 << 17, 1 + (1 << 15) if n[0] == "x" else 1)) for n in NAMES}
-    with pytest.raises(DataError, match="1 and 4,294,967,296 pixels expected"):
-        check_headers(fields)
+
+    def headers(n, n_x):
+        return {name: field(shape=(n, n_x if name[0] == "x" else 1)) for name in NAMES}
+
+    check_headers(headers(1 << 31, 1 << 9))
+    with pytest.raises(DataError, match="1 and 1,099,511,627,776 pixels expected"):
+        check_headers(headers(1 << 31, 1 + (1 << 9)))
+    with pytest.raises(DataError, match="at most 2,147,483,648 images expected"):
+        check_headers(headers(1 + (1 << 31), 1))
 
 
 IDX_HEADERS = {

@@ -1,6 +1,7 @@
 """Examples that are more than may lie in memory: on the disk, without a name, and the same bits."""
 
 import errno
+import mmap
 import os
 import resource
 import shutil
@@ -14,7 +15,7 @@ import pytest
 
 from jaxnn import parallel, results, runs
 from jaxnn.data import load, with_validation
-from jaxnn.data.scratch import assembled
+from jaxnn.data.scratch import assembled, read_at_random
 from jaxnn.errors import StorageError
 from jaxnn.feeding import fed, feed
 from jaxnn.fit import fit
@@ -83,6 +84,54 @@ def test_the_users_cache_unless_a_folder_is_named(tmp_path, monkeypatch, file):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert on_disk(load(str(file), memory=MEMORY).x_train)
     assert list(tmp_path.iterdir()) == [tmp_path / "jaxnn"]
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="Linux says how a file is read")
+def test_rows_in_no_order_are_read_without_those_around_them(folder):
+    """madvise(MADV_RANDOM) leaves the flag rr on the mapping, which /proc lists by its folder."""
+
+    def at_random():
+        _, _, mapping = Path("/proc/self/smaps").read_text().partition(f"{folder}/")
+        return "rr" in mapping[mapping.index("VmFlags:") :].splitlines()[0].split()
+
+    images = assembled([np.zeros(8 * 9, np.uint8)], 8 * 9, np.uint8, on_disk=True).reshape(8, 9)
+    assert not at_random()
+    with read_at_random(images[2:].reshape(-1, 3, 3)):
+        assert at_random()
+    assert not at_random()
+    with read_at_random(np.zeros(3)):
+        assert not at_random()
+
+
+def test_training_reads_at_random_and_evaluation_does_not(file, monkeypatch):
+    told = []
+
+    class Told(mmap.mmap):
+        def madvise(self, *advice):
+            told.extend(advice)
+
+    monkeypatch.setattr(mmap, "mmap", Told)
+    trained(load(str(file), memory=MEMORY), MEMORY)
+    assert told == CONFIG.epochs * [mmap.MADV_RANDOM, mmap.MADV_NORMAL]
+
+
+def test_without_a_limit_it_is_half_of_what_is_free(file, monkeypatch):
+    held = load(str(file))
+    images = held.x_train.nbytes + held.x_test.nbytes
+    everything = images + held.y_train.nbytes + held.y_test.nbytes
+
+    def with_free(size):
+        for module in ("memory", "feeding"):
+            monkeypatch.setattr(f"jaxnn.{module}.free_on_host", lambda: size)
+
+    with_free(2 * images)
+    assert not on_disk(load(str(file)).x_train)
+    with_free(2 * images - 2)
+    assert on_disk(load(str(file)).x_train)
+    with_free(2 * everything)
+    assert feed(parallel.mesh(1), held, CONFIG, None) is None
+    with_free(2 * everything - 2)
+    assert feed(parallel.mesh(1), held, CONFIG, None) is not None
 
 
 @pytest.mark.parametrize(

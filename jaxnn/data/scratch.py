@@ -9,7 +9,8 @@ import mmap
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,33 @@ def assembled(pieces: Iterable[Values], size: int, dtype: DTypeLike, *, on_disk:
     whatever taking the pieces raises but OSError.
     """
     return _mapped(pieces, size, np.dtype(dtype)) if on_disk else _held(pieces, size, dtype)
+
+
+@contextmanager
+def read_at_random(array: Values) -> Iterator[None]:
+    """Within this block the rows of a mapped array are read in no order, so that the system need
+    not read what follows each: that is megabytes for a row. Elsewhere they are read in order.
+
+    Nothing happens for an array in memory, nor where the system takes no such advice (Windows).
+    """
+    mapping = _mapping(array)
+    if mapping is None or not hasattr(mmap, "MADV_RANDOM"):
+        yield
+        return
+    mapping.madvise(mmap.MADV_RANDOM)
+    try:
+        yield
+    finally:
+        mapping.madvise(mmap.MADV_NORMAL)
+
+
+def _mapping(array: Values) -> mmap.mmap | None:
+    """What a mapped array is a view of."""
+    owner: Any = array
+    while isinstance(owner, np.ndarray):
+        owner = owner.base
+    owner = owner.obj if isinstance(owner, memoryview) else owner
+    return owner if isinstance(owner, mmap.mmap) else None
 
 
 def _held(pieces: Iterable[Values], size: int, dtype: DTypeLike) -> Values:

@@ -9,8 +9,11 @@ from numpy.typing import NDArray
 from jaxnn.data.field import NAMES, Field
 from jaxnn.errors import DataError
 
-#: Pixels in one array. MNIST's training set has 47 million.
-LARGEST_ARRAY = 1 << 32
+#: Pixels in one array, which need not fit into memory. MNIST's training set has 47 million.
+LARGEST_ARRAY = 1 << 40
+
+#: Images in one array: as many as can be put in a random order (`jaxnn.shuffle`).
+LARGEST_COUNT = 1 << 31
 
 
 def check_headers(fields: dict[str, Field]) -> None:
@@ -65,6 +68,8 @@ def _check_images(x: Field) -> None:
         raise DataError(
             f"{x.where}: between 1 and {LARGEST_ARRAY:,} pixels expected, found {x.shape}"
         )
+    if x.shape[0] > LARGEST_COUNT:
+        raise DataError(f"{x.where}: at most {LARGEST_COUNT:,} images expected, found {x.shape}")
 
 
 def _check_label_shape(y: Field) -> None:
