@@ -80,20 +80,13 @@ def write(spec: Spec) -> tuple[list[int], int]:
 
     Returns the sizes of the layers, (n_x, n_1, …, C), and the number of examples.
     """
-    import jax
-
     from jaxnn.config import Config
-    from jaxnn.fit import start
-    from jaxnn.shuffle import permutation
+    from jaxnn.fit import lot, start
 
     images, _, _, n_classes = examples(spec)
     config = Config(n_h=tuple(spec.n_h), seed=spec.seed, lr=spec.lr, beta=spec.beta)
     params = start(config, images.shape[1], n_classes).state.params
-    draw = jax.jit(permutation, static_argnums=1)
-    keys = jax.random.fold_in(jax.random.key(spec.seed), 1)
-    orders = [
-        draw(jax.random.fold_in(keys, epoch), len(images)) for epoch in range(1, spec.epochs + 1)
-    ]
+    orders = [lot(config, epoch, len(images))[1] for epoch in range(1, spec.epochs + 1)]
     arrays: Any = {"orders": np.stack(orders), **params}
     np.savez(spec.place, **arrays)
     return [images.shape[1], *spec.n_h, n_classes], len(images)
