@@ -16,7 +16,7 @@ from jaxnn.config import Config
 from jaxnn.data import Dataset
 from jaxnn.errors import StorageError, TrainingRefusedError, UsageError
 from jaxnn.feeding import Feed, fed
-from jaxnn.fit import Engine, Progress, compile_evaluation, resident, start
+from jaxnn.fit import Engine, Progress, compile_evaluation, lot, resident, start
 from jaxnn.gradcheck import GradientReport, verify_network
 from jaxnn.metrics import Report
 from jaxnn.plan import Teacher, plan
@@ -62,6 +62,7 @@ def compiling(
 
     def on_one_device() -> Engine:
         engine = resident(training_set, config, teacher)
+        drawing.result()
 
         def evaluation(*args: Any, **options: Any) -> Any:
             evaluating.result()
@@ -72,8 +73,9 @@ def compiling(
     if to is not None:
         future = workers.submit(fed, training_set, config, to, teacher)
     else:
-        evaluating = workers.submit(compile_evaluation, training_set, config)
         future = workers.submit(on_one_device)
+        drawing = workers.submit(lot, config, 1, training_set.n_train)
+        evaluating = workers.submit(compile_evaluation, training_set, config)
     workers.shutdown(wait=False)
     return future
 
@@ -113,17 +115,18 @@ def verify(training_set: Dataset, config: Config, teacher: Teacher | None = None
     if config.committee > 1:
         params = {name: value[0] for name, value in params.items()}
     images, labels = (a[:VERIFIED_ROWS] for a in (training_set.x_train, training_set.y_train))
-    # On the host: each operation by itself would be compiled.
-    X = jnp.asarray(images.astype(np.float32) * np.float32(training_set.scale))
-    Y = jnp.asarray(np.eye(training_set.n_classes, dtype=np.float32)[labels])
+    # On the host: each operation by itself would be compiled, even one that only moves an array.
+    X: Any = images.astype(np.float32) * np.float32(training_set.scale)
+    Y: Any = np.eye(training_set.n_classes, dtype=np.float32)[labels]
     ours = plan(config, teacher=teacher)
     teacher_activation = ours.static.get("teacher_activation", ours.activation)
+    key = jax.random.key(config.seed) if config.dropout or config.input_dropout else None
     check = verify_network(
         params,
         X,
         targets_of(ours.terms, X, Y, teacher_activation),
         ours.activation,
-        masks=masks_of(params, X, ours.terms, jax.random.key(config.seed)),
+        masks=masks_of(params, X, ours.terms, key),
         l2=ours.terms.l2,
         loss=loss_of(ours.terms),
     )

@@ -13,7 +13,7 @@ from jax import Array
 from jax.stages import Compiled
 
 from jaxnn.activations import ACTIVATIONS
-from jaxnn.compilation import QUICKLY, compiled
+from jaxnn.compilation import LIGHTLY, QUICKLY, compiled
 from jaxnn.config import Config
 from jaxnn.data import Dataset
 from jaxnn.errors import TrainingDivergedError
@@ -95,11 +95,11 @@ def start(config: Config, n_x: int, n_classes: int) -> Progress:
     return Progress(_on_host(initial_state(config, n_x, n_classes)))
 
 
-def _seeds(config: Config) -> Array:
+def _seeds(config: Config) -> Any:
     """One, or one for each member of a committee."""
     first = np.uint32(config.seed)
     members = first + np.arange(config.committee, dtype=np.uint32)
-    return jnp.asarray(first if config.committee == 1 else members)
+    return first if config.committee == 1 else members
 
 
 def _sizes(config: Config, n_x: int, n_classes: int) -> tuple[int, ...]:
@@ -134,17 +134,19 @@ def lot(config: Config, epoch: int, n: int) -> tuple[Array, Array]:
 
     Of a committee, one for each member.
     """
-    drawn: tuple[Array, Array] = _lot(_seeds(config), epoch, n)
+    drawn: tuple[Array, Array] = _lot_at_once(_seeds(config), epoch, n)
     return drawn
 
 
-@partial(jax.jit, static_argnums=2)
 def _lot(seeds: Array, epoch: int, n: int) -> tuple[Array, Array]:
     if seeds.ndim:
         several: tuple[Array, Array] = jax.vmap(lambda seed: _lot(seed, epoch, n))(seeds)
         return several
     key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seeds), 1), epoch)
     return key, permutation(key, n)
+
+
+_lot_at_once = jax.jit(_lot, static_argnums=2, compiler_options=LIGHTLY)
 
 
 def compiled_epoch(
@@ -175,7 +177,7 @@ def epoch_program(dataset: Dataset, config: Config, ours: Plan) -> Compiled:
     state, (key, order) = jax.eval_shape(
         lambda: (
             _drawn(_seeds(config), _sizes(config, dataset.n_x, dataset.n_classes), config),
-            lot(config, 0, dataset.n_train),
+            _lot(_seeds(config), 0, dataset.n_train),
         )
     )
     lowered = jax.jit(epoch, donate_argnums=0).lower(
@@ -192,7 +194,6 @@ def epoch_program(dataset: Dataset, config: Config, ours: Plan) -> Compiled:
 
 def resident(dataset: Dataset, config: Config, teacher: Teacher | None = None) -> Engine:
     """All data on one device."""
-    lot(config, 1, dataset.n_train)
     return Engine(compiled_epoch(dataset, config, teacher), jax.device_put, evaluate)
 
 
@@ -225,7 +226,7 @@ def fit(
     Raises `TrainingDivergedError` in the epoch after which a loss is not finite.
     """
     state, history, best = progress or start(config, dataset.n_x, dataset.n_classes)
-    activation, scale = ACTIVATIONS[config.activation], jnp.float32(dataset.scale)
+    activation, scale = ACTIVATIONS[config.activation], np.float32(dataset.scale)
     engine = engine or resident(dataset, config)
     state, train, held_out = engine.put(
         (state, (dataset.x_train, dataset.y_train), (dataset.x_test, dataset.y_test))

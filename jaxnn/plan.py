@@ -3,7 +3,7 @@
 from functools import cache
 from typing import Any, NamedTuple
 
-import jax.numpy as jnp
+import numpy as np
 
 from jaxnn.activations import ACTIVATIONS, Activation
 from jaxnn.augmentation import Distortion
@@ -52,12 +52,12 @@ def plan(
     The number of training examples gives the length of a schedule, `image_shape` is what a row is
     an image of; the initial state depends on neither.
     """
-    hyper = {"lr": jnp.float32(config.lr), "beta": jnp.float32(config.beta)}
+    hyper = {"lr": number(config.lr), "beta": number(config.beta)}
     if config.schedule != "constant":
         steps = -(-n_train // config.batch_size) * config.epochs
-        hyper["steps"] = jnp.float32(steps)
+        hyper["steps"] = number(steps)
     if config.optimiser == "adamw":
-        hyper["weight_decay"] = jnp.float32(config.weight_decay)
+        hyper["weight_decay"] = number(config.weight_decay)
     static: dict[str, Any] = {
         "batch_size": config.batch_size,
         "optimiser": _optimiser(config.optimiser, config.schedule),
@@ -70,17 +70,22 @@ def plan(
     return Plan(static, hyper, _terms(config, teacher), INITIALISERS[config.init])
 
 
+def number(value: float) -> Any:
+    """A float32 argument of a program. NumPy's, because jax's own would be compiled."""
+    return np.float32(value)
+
+
 def eased(terms: Terms, config: Config, done: float) -> Terms:
     """`terms` when the share `done` of the epochs is over: distortions have become weaker."""
     if terms.distortion is None:
         return terms
-    strength = jnp.float32(1 - config.ease * done)
+    strength = number(1 - config.ease * done)
     return terms._replace(distortion=Distortion(*(strength * x for x in terms.distortion)))
 
 
 def _terms(config: Config, teacher: Teacher | None) -> Terms:
     def wanted(value: float) -> Any:
-        return jnp.float32(value) if value else None
+        return number(value) if value else None
 
     distorted = config.elastic or config.affine
     return Terms(
@@ -90,12 +95,8 @@ def _terms(config: Config, teacher: Teacher | None) -> Terms:
         max_norm=wanted(config.max_norm),
         label_smoothing=wanted(config.label_smoothing),
         average=wanted(config.average),
-        distortion=Distortion(jnp.float32(config.elastic), jnp.float32(config.affine))
-        if distorted
-        else None,
-        lesson=Lesson(
-            teacher.params, jnp.float32(config.temperature), jnp.float32(config.teacher_weight)
-        )
+        distortion=Distortion(number(config.elastic), number(config.affine)) if distorted else None,
+        lesson=Lesson(teacher.params, number(config.temperature), number(config.teacher_weight))
         if teacher
         else None,
     )

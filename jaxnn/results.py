@@ -18,7 +18,7 @@ from jaxnn.training import Evaluation, evaluate
 def test(dataset: Dataset, config: Config, params: Params, rows: int | None) -> Evaluation:
     """The network on every test example, no more than `rows` of them on the device at a time."""
     x, y = dataset.x_test, dataset.y_test
-    scale, activation = jnp.float32(dataset.scale), ACTIVATIONS[config.activation]
+    scale, activation = np.float32(dataset.scale), ACTIVATIONS[config.activation]
     rows = min(rows or len(x), len(x))
     parts: list[Evaluation] = [
         evaluate(params, x[at : at + rows], y[at : at + rows], scale, activation=activation)

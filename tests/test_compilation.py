@@ -1,5 +1,9 @@
 """How programs are compiled and kept: unknown options, and a folder that is one's own."""
 
+import os
+import subprocess
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,6 +23,17 @@ def settings(monkeypatch):
     monkeypatch.setattr(jax.config, "update", told.__setitem__)
     monkeypatch.delenv(ENVIRONMENT, raising=False)
     return told
+
+
+def _compiled_in(folder):
+    """What a new process prints that keeps its programs there."""
+    script = (
+        "import sys, pathlib, jax; from jaxnn.compilation import keep_programs\n"
+        "assert keep_programs(pathlib.Path(sys.argv[1]))\n"
+        "print(jax.jit(lambda x: x + 1)(2.0))"
+    )
+    command = [sys.executable, "-c", script, str(folder)]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def test_programs_are_kept_in_a_folder_of_ones_own(settings, tmp_path):
@@ -54,6 +69,27 @@ def test_it_can_be_switched_off_or_moved(settings, tmp_path, monkeypatch):
     monkeypatch.setenv(ENVIRONMENT, str(tmp_path / "there"))
     assert keep_programs(tmp_path / "here")
     assert settings["jax_compilation_cache_dir"] == str(tmp_path / "there")
+
+
+def test_programs_not_used_for_longest_go_when_there_are_too_many(settings, tmp_path, monkeypatch):
+    monkeypatch.setattr(compilation, "MOST_KEPT", 50)
+    for age, name in enumerate(["newest", "newer", "older", "oldest"]):
+        (tmp_path / name).write_bytes(bytes(10))
+        os.utime(tmp_path / name, (1e9 - age, 1e9 - age))
+    assert keep_programs(tmp_path)
+    assert len(list(tmp_path.iterdir())) == 4
+    (tmp_path / "used").write_bytes(bytes(20))
+    os.utime(tmp_path / "used", (2e9, 0))
+    assert keep_programs(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"used"}
+
+
+def test_a_kept_program_that_is_cut_short_is_compiled_anew(tmp_path):
+    """In a process of its own, like everything that changes jax's settings for good."""
+    found = [_compiled_in(tmp_path) for _ in range(2)]
+    for path in tmp_path.glob("*-cache"):
+        path.write_bytes(path.read_bytes()[:100])
+    assert [*found, _compiled_in(tmp_path)] == ["3.0"] * 3
 
 
 def test_an_option_that_xla_does_not_know_is_done_without(monkeypatch):
