@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnn import display, plots, report, results, runs
+from jaxnn import display, memory, plots, report, results, runs
 from jaxnn.augmentation import distort
 from jaxnn.config import Config
 from jaxnn.data import Dataset
@@ -82,8 +82,12 @@ def compiling(
 
 @cache
 def prepare_conclusion() -> None:
-    """Import what the final table is made with, while the network trains: it takes a second."""
+    """Import what the final table is made with, while the network trains: it takes a second.
+
+    What the compiler has left behind is given back before.
+    """
     worker = ThreadPoolExecutor(1)
+    worker.submit(memory.give_back)
     worker.submit(import_module, "sklearn.metrics")
     worker.shutdown(wait=False)
 
