@@ -280,6 +280,9 @@ def test_growths_points_are_what_their_axis_says(monkeypatch, capsys):
     for axis, (_, values, _) in growth.AXES.items():
         assert len({growth.spec_of(asked, axis, value) for value in values}) == len(values)
     assert growth.spec_of(asked, "depth", 3).n_h == (64, 64, 64)
+    wide = growth.spec_of(asked, "wide", 800)
+    assert wide.n_h == (800,)
+    assert wide.batch_size > growth.spec_of(asked, "width", 800).batch_size
 
 
 def test_an_unknown_contender_is_an_error_of_one_line(monkeypatch, capsys):

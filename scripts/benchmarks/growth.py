@@ -27,6 +27,7 @@ class Axis(NamedTuple):
 
 AXES = {
     "width": Axis("hidden units", (16, 64, 256, 800, 1024, 4096), (8,)),
+    "wide": Axis("hidden units, batches of 1,024", (64, 256, 800, 1024, 2048, 4096), (8,)),
     "batch": Axis("examples per batch", (16, 64, 256, 1024, 4096, 8192), (16,)),
     "depth": Axis("hidden layers of 64", (1, 2, 4, 8), (2,)),
     "examples": Axis("examples", (1_000, 10_000, 60_000, 1_000_000), (200,)),
@@ -63,6 +64,7 @@ def spec_of(setup: Setup, axis: str, value: int) -> Spec:
     base = Spec("", setup.data, epochs=EPOCHS, rows=rows, lr=0.01)
     changes: dict[str, dict[str, Any]] = {
         "width": {"n_h": (value,)},
+        "wide": {"n_h": (value,), "batch_size": min(1024, rows)},
         "batch": {"batch_size": value},
         "depth": {"n_h": (64,) * value},
         "examples": {"rows": value},
@@ -113,11 +115,11 @@ def report(result: Result) -> str:
 
 
 def draw(result: Result, path: Path) -> None:
-    """Four log-log panels: share of the measured rate against what grows."""
+    """A log-log panel per axis: share of the measured rate against what grows."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(10, 7), layout="constrained")
-    panels = figure.subplots(2, 2, sharey=True).flat
+    figure = Figure(figsize=(14, 7), layout="constrained")
+    panels = figure.subplots(2, 3, sharey=True).flat
     for panel, (axis, found) in zip(panels, result["axes"].items(), strict=False):
         for name in measured(result, axis):
             panel.loglog(found["values"], shares(result, axis, name), marker="o", label=name)
@@ -125,5 +127,7 @@ def draw(result: Result, path: Path) -> None:
         panel.set_xlabel(AXES[axis].label)
         panel.grid(which="both", alpha=0.2)
     figure.supylabel("share of the measured rate of products")
+    for panel in figure.axes[len(result["axes"]) :]:
+        panel.axis("off")
     figure.axes[0].legend()
     figure.savefig(path, dpi=150)
