@@ -8,9 +8,12 @@ import gc
 import math
 import os
 import re
+import shlex
+import shutil
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -119,6 +122,22 @@ def interval(text: str) -> Interval:
         )
     count = int(found[1])
     return Interval(seconds=count * UNITS[found[2]]) if found[2] else Interval(epochs=count)
+
+
+def resuming(folder: Path | str) -> str:
+    """The command that goes on with the run in `folder`, as it can be typed where this one was."""
+    script = Path(sys.argv[0]).with_name("train.py")
+    return f"{_python()} {shlex.join([str(script), '--resume', str(folder)])}"
+
+
+def _python() -> str:
+    python = Path(sys.executable)
+    found = shutil.which("python")
+    if found and Path(found) == python:
+        python = Path("python")
+    elif python.is_relative_to(Path.cwd()):
+        python = python.relative_to(Path.cwd())
+    return shlex.quote(str(python))
 
 
 def run(main: Callable[[Sequence[str] | None], int]) -> NoReturn:

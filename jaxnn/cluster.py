@@ -122,6 +122,20 @@ def require_agreement(*facts: Any) -> None:
         )
 
 
+def any_signal(signum: int) -> int:
+    """The signal that has come to this process or to another one, 0 where none has.
+
+    Raises `PeerLostError`.
+    """
+    import numpy as np
+    from jax.experimental import multihost_utils
+
+    from jaxnn.parallel import together
+
+    everybodys = together(multihost_utils.process_allgather)(np.int32(signum))
+    return int(everybodys.max())
+
+
 def _join(cluster: Cluster, devices: int | None) -> None:
     import jax
     from jax.experimental import multihost_utils
@@ -130,6 +144,8 @@ def _join(cluster: Cluster, devices: int | None) -> None:
 
     require_port(cluster)
     parallel.request(devices)
+    where = cluster.coordinator or "the place that the environment names"
+    print(f"meeting   the other processes at {where}, for {MEETING} s at most", flush=True)
     try:
         jax.distributed.initialize(
             cluster.coordinator,
@@ -146,6 +162,9 @@ def _join(cluster: Cluster, devices: int | None) -> None:
         ) from error
     # The connections of all devices are made now: later, the slowest to load its data is too late.
     multihost_utils.sync_global_devices("met")
+    number, count = jax.process_index(), jax.process_count()
+    reports = "" if number == 0 else "; process 0 reports and writes"
+    print(f"joined    as process {number} of {count}{reports}", flush=True)
 
 
 def require_port(cluster: Cluster) -> None:
@@ -198,17 +217,20 @@ def _watch(cluster: Cluster, ear: int, log: Path) -> NoReturn:
         log.unlink()
     else:
         print(f"error: {_obituary(words.decode(), log)}", file=sys.stderr, flush=True)
+        if not log.stat().st_size:
+            log.unlink()
     os._exit(0)
 
 
 def _obituary(folder: str, log: Path) -> str:
-    lost = FATAL in log.read_text(errors="replace")
+    runtime = log.read_text(errors="replace")
     what = (
         "another process of this run is lost, or cannot be reached"
-        if lost
+        if FATAL in runtime
         else "this process of the run was killed or has crashed"
     )
-    return f"{what} (the runtime's own words: {log}){how_to_go_on(folder)}"
+    source = f" (the runtime's own words: {log})" if runtime else ""
+    return f"{what}{source}{how_to_go_on(folder)}"
 
 
 def how_to_go_on(folder: str) -> str:
@@ -216,8 +238,8 @@ def how_to_go_on(folder: str) -> str:
     if not folder:
         return ""
     return (
-        f"; the latest checkpoint in {folder} is whole: go on with --resume {folder}, on any "
-        "number of devices and processes"
+        f"; the latest checkpoint in {folder} is whole. To go on, on any number of devices and "
+        f"processes: {cli.resuming(folder)}"
     )
 
 

@@ -1,19 +1,19 @@
 """What a person sees while a network trains: a few lines, a progress bar, the table."""
 
 import io
-import shlex
-import shutil
-import sys
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import jax
+from jax.sharding import Mesh
 from rich import box, progress
 from rich.console import Console
 from rich.table import Table
 
+from jaxnn import cli
 from jaxnn.config import Config
 from jaxnn.data import Dataset
 from jaxnn.fit import Progress, Record
@@ -34,10 +34,9 @@ def notice(line: str) -> None:
     )
 
 
-def summary(dataset: Dataset, config: Config, done: int = 0) -> None:
-    """The data, the network, the device and what is done, before anything is computed."""
+def summary(dataset: Dataset, config: Config, mesh: Mesh, done: int = 0) -> None:
+    """The data, the network, the devices and what is done, before anything is computed."""
     sizes = "-".join(map(str, (dataset.n_x, *config.n_h, dataset.n_classes)))
-    device = jax.devices()[0]
     resumed = f"\nresumed   after epoch {done} of {config.epochs}" if done else ""
     console().print(
         f"data      {dataset.name}: {dataset.n_train:,} training and {dataset.n_test:,} test "
@@ -45,9 +44,19 @@ def summary(dataset: Dataset, config: Config, done: int = 0) -> None:
         f"network   {sizes}, {config.activation} and softmax; lr {config.lr:g}, "
         f"beta {config.beta:g}, batches of {config.batch_size}, seed {config.seed}\n"
         f"{_beyond(config)}"
-        f"device    {device.platform} ({device.device_kind}), jax {jax.__version__}{resumed}",
+        f"device    {_devices(mesh)}, jax {jax.__version__}{resumed}",
         markup=False,
     )
+    cores = os.cpu_count() or 1
+    if jax.default_backend() == "cpu" and len(mesh.local_devices) > cores:
+        notice(f"--devices {len(mesh.local_devices)}: more than this machine's {cores} cores, slow")
+
+
+def _devices(mesh: Mesh) -> str:
+    device = mesh.devices.flat[0]
+    count = f"{mesh.size} × " if mesh.size > 1 else ""
+    processes = f" of {jax.process_count()} processes" if jax.process_count() > 1 else ""
+    return f"{count}{device.platform} ({device.device_kind}){processes}"
 
 
 def _beyond(config: Config) -> str:
@@ -101,24 +110,13 @@ def _line(record: Record, total: int) -> str:
     )
 
 
-def how_to_resume(run: Run, progress: Progress) -> None:
+def how_to_resume(run: Run, progress: Progress, saved: str = "everything is saved") -> None:
     """After an interruption: what is saved, and the command that goes on."""
     console().print(
-        f"interrupted after epoch {len(progress.history)} of {run.config.epochs}; everything is "
-        f"saved. To go on:\n  {this_command()} --resume {shlex.quote(str(run.folder))}",
+        f"interrupted after epoch {len(progress.history)} of {run.config.epochs}; {saved}. To go "
+        f"on:\n  {cli.resuming(run.folder)}",
         markup=False,
     )
-
-
-def this_command() -> str:
-    """The interpreter and the script, as they can be typed again where this command was."""
-    python = Path(sys.executable)
-    found = shutil.which("python")
-    if found and Path(found) == python:
-        python = Path("python")
-    elif python.is_relative_to(Path.cwd()):
-        python = python.relative_to(Path.cwd())
-    return shlex.join([str(python), sys.argv[0]])
 
 
 def table(report: Report, accuracy: float) -> str:

@@ -25,11 +25,11 @@ from jaxnn.compilation import compiled
 from jaxnn.config import Config
 from jaxnn.data import Dataset
 from jaxnn.data.scratch import read_at_random
-from jaxnn.errors import PeerLostError, UsageError
+from jaxnn.errors import UsageError
 from jaxnn.fit import Engine, has_small_products, state_shapes
 from jaxnn.memory import MEBIBYTE, free_on_host
 from jaxnn.mlp import Params
-from jaxnn.parallel import evaluation, everywhere, share_out, shared_out
+from jaxnn.parallel import evaluation, everywhere, share_out, shared_out, together
 from jaxnn.plan import Plan, Teacher, eased, plan
 from jaxnn.training import EVALUATION_ROWS, TrainState, evaluate, train_batches
 
@@ -132,22 +132,7 @@ def fed(dataset: Dataset, config: Config, to: Feed, teacher: Teacher | None = No
         return state
 
     scores = partial(_scores, to)
-    return Engine(_together(one_epoch), put, _together(scores), to.rows(dataset.x_train))
-
-
-def _together(function: Callable[..., T]) -> Callable[..., T]:
-    """Where several processes compute together, an error is the loss of one of them."""
-
-    def call(*args: Any, **options: Any) -> T:
-        try:
-            return function(*args, **options)
-        except (jax.errors.JaxRuntimeError, ValueError) as error:
-            if jax.process_count() == 1:
-                raise
-            reason = str(error).partition(" [")[0].partition("\n")[0].rstrip(":")
-            raise PeerLostError(f"another process of this run is lost ({reason:.120})") from error
-
-    return call
+    return Engine(together(one_epoch), put, together(scores), to.rows(dataset.x_train))
 
 
 def chunks(n: int, batch_size: int, most: int) -> list[Chunk]:

@@ -3,7 +3,7 @@
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from types import FrameType
 from typing import TypeVar
@@ -25,11 +25,15 @@ class Interrupted(Exception):
         self.exit_status = 128 + signum
 
 
-def until_interrupted(steps: Iterator[T]) -> Iterator[T]:
+def until_interrupted(
+    steps: Iterator[T], agree: Callable[[int], int] = lambda signum: signum
+) -> Iterator[T]:
     """Pass `steps` through; after a signal finish the current one and raise `Interrupted`.
 
-    A second signal ends the process at once. The steps are computed in a thread of their own,
-    because Python handles signals in the main thread, and only while that is not inside XLA.
+    `agree` is asked before every step: it is given the signal that has come here, or 0, and returns
+    the one to act on. A second signal ends the process at once. The steps are computed in a thread
+    of their own, because Python handles signals in the main thread, and only while that is not
+    inside XLA.
     """
     received: list[int] = []
 
@@ -45,7 +49,7 @@ def until_interrupted(steps: Iterator[T]) -> Iterator[T]:
     done = object()
     try:
         with ThreadPoolExecutor(1) as worker:
-            while not received:
+            while not (signum := agree(received[0] if received else 0)):
                 coming = worker.submit(next, steps, done)
                 while not wait([coming], WAKE).done:
                     pass
@@ -53,7 +57,7 @@ def until_interrupted(steps: Iterator[T]) -> Iterator[T]:
                 if step is done:
                     return
                 yield step  # type: ignore[misc]
-            raise Interrupted(received[0])
+            raise Interrupted(signum)
     finally:
         for signum, handler in previous.items():
             signal.signal(signum, handler)

@@ -10,16 +10,19 @@ The equations know nothing of it. m is the whole batch, whether D divides it or 
 """
 
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 from jax import Array
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from jaxnn.errors import UsageError
+from jaxnn.errors import PeerLostError, UsageError
 from jaxnn.training import Evaluation, evaluate
+
+T = TypeVar("T")
 
 #: The mesh's only axis.
 EXAMPLES = "examples"
@@ -69,6 +72,21 @@ def share_out(mesh: Mesh, tree: Any) -> Any:
     Any number of them: XLA pads the last devices' parts, and leaves the padding out of every sum.
     """
     return jax.lax.with_sharding_constraint(tree, shared_out(mesh))
+
+
+def together(function: Callable[..., T]) -> Callable[..., T]:
+    """Where several processes compute together, an error is the loss of one of them."""
+
+    def call(*args: Any, **options: Any) -> T:
+        try:
+            return function(*args, **options)
+        except (jax.errors.JaxRuntimeError, ValueError) as error:
+            if jax.process_count() == 1:
+                raise
+            reason = str(error).partition(" [")[0].partition("\n")[0].rstrip(":")
+            raise PeerLostError(f"another process of this run is lost ({reason:.120})") from error
+
+    return call
 
 
 @cache

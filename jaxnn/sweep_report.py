@@ -101,13 +101,14 @@ def epochs(steps: Iterable[Standing], configs: Sequence[Config]) -> Iterator[Sta
     )
     with bar:
         task = bar.add_task("training", total=sum(config.epochs for config in configs))
+        names = differing(configs)
         for standing in steps:
-            out.print(_line(standing), markup=False)
+            out.print(_line(standing, names), markup=False)
             bar.update(task, completed=standing.done)
             yield standing
 
 
-def _line(standing: Standing) -> str:
+def _line(standing: Standing, names: Sequence[str]) -> str:
     chunk, epoch, last = standing.chunk, standing.epoch, standing.chunk[0].epochs
     numbers = f"runs {standing.first + 1} to {standing.first + len(chunk)} of "
     start = f"{numbers}{len(standing.histories)}: epoch {epoch:>{len(str(last))}}/{last}"
@@ -119,17 +120,23 @@ def _line(standing: Standing) -> str:
     if not losses:
         return f"{start}   every run has diverged   {standing.seconds:.2f} s"
     best = min(losses, key=lambda config: losses[config])
+    which = ", ".join(f"{name} {shown(getattr(best, name))}" for name in names)
     lost = f", {len(chunk) - len(losses)} diverged" if len(losses) < len(chunk) else ""
     return (
         f"{start}   validation loss: mean {np.mean(list(losses.values())):.4f}, lowest "
-        f"{losses[best]:.4f} (lr {best.lr:g}, beta {best.beta:g}, seed {best.seed}){lost}   "
+        f"{losses[best]:.4f} ({which}, seed {best.seed}){lost}   "
         f"{standing.seconds:.2f} s"
     )
 
 
 def varying(points: Sequence[Point]) -> list[str]:
     """The settings in which the points differ; learning rate and momentum in any case."""
-    different = {name for name in AXES if len({getattr(p.config, name) for p in points}) > 1}
+    return differing([point.config for point in points])
+
+
+def differing(configs: Sequence[Config]) -> list[str]:
+    """The settings in which networks differ; learning rate and momentum in any case."""
+    different = {name for name in AXES if len({getattr(config, name) for config in configs}) > 1}
     return [name for name in AXES if name in different | {"lr", "beta"}]
 
 

@@ -45,7 +45,10 @@ def parser() -> cli.Parser:
         "--data", default="mnist", help="as for scripts/train.py (default: mnist)", metavar="DATA"
     )
     p.add_argument(
-        "--repeats", type=cli.integer(1, 1000), help="turns of each contender (default: 3)"
+        "--repeats",
+        type=cli.integer(1, 1000),
+        help="turns of each contender, several epochs each where epochs are timed; one turn is as "
+        "good as the machine is quiet just then (default: 3)",
     )
     p.add_argument("--epochs", type=cli.integer(1, 10_000), help="of the whole job (default: 50)")
     p.add_argument(
@@ -103,7 +106,8 @@ def setup_from(args: Any, folder: Path) -> Setup:
     unknown = sorted(set(args.contenders) - set(CONTENDERS))
     if unknown:
         raise UsageError(
-            f"--contenders: {unknown[0]!r} is none; expected one of {', '.join(CONTENDERS)}"
+            f"--contenders: {unknown[0]!r} is none; expected one of "
+            f"{', '.join(map(repr, CONTENDERS))}"
         )
     # The contenders are told where the data lie: a cold start has no cache directory to look in.
     source = data.load(args.data).source

@@ -114,7 +114,7 @@ def parser() -> cli.Parser:
         type=cli.share,
         default=1 / 6,
         metavar="N|FRACTION",
-        help="hold out so many training examples, or such a fraction of them (default: 1/6)",
+        help="hold out so many training examples, or such a fraction of them (default: a sixth)",
     )
     sweep = p.add_argument_group("sweep")
     sweep.add_argument(
@@ -263,7 +263,8 @@ def keep(
         runs.reopen(run, progress)
         sweep_report.choice(best, config)
         if len(progress.history) < config.epochs:
-            display.how_to_resume(run, progress)
+            ended = "the sweep ends here, and its best network is saved"
+            display.how_to_resume(run, progress, ended)
             return
         check = next(checks[group[0]] for group in groups([*checks, config]) if config in group)
         seconds = time.perf_counter() - begun

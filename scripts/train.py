@@ -151,7 +151,8 @@ def parser() -> cli.Parser:
     run.add_argument(
         "--resume",
         metavar="RUN",
-        help="go on with the run in this folder, with its own flags; --epochs may add more",
+        help="go on with the run in this folder, with its own flags but for those of the devices; "
+        "--epochs may add more",
     )
     run.add_argument(
         "--checkpoint_every",
@@ -203,6 +204,7 @@ def assist(given: Mapping[str, Any], options: Options) -> int:
     """Compute this process's share of a run, and write nothing."""
     from jaxnn import compilation, data, display, experiment, feeding, parallel, runs
     from jaxnn.fit import fit, start
+    from jaxnn.interrupt import Interrupted, until_interrupted
 
     compilation.keep_programs(data.cache_dir() / "compiled")
     mesh = parallel.mesh(options.devices)
@@ -222,8 +224,11 @@ def assist(given: Mapping[str, Any], options: Options) -> int:
         raise UsageError("--processes 1: expected 2 or more, or no --coordinator")
     cluster.require_agreement(config, dataset.fingerprint(), len(progress.history))
     engine = feeding.fed(training_set, config, to, teacher)
-    for _ in fit(training_set, config, progress, engine):
-        pass
+    try:
+        for _ in until_interrupted(fit(training_set, config, progress, engine), cluster.any_signal):
+            pass
+    except Interrupted as interrupted:
+        return interrupted.exit_status
     return 0
 
 
@@ -239,10 +244,12 @@ def begin(given: Mapping[str, Any], options: Options) -> int:
     training_set = agreeing_with_data(dataset, config, given.get("n_x"), options)
     to = feeding.feed(mesh, training_set, config, options.memory)
     teacher = experiment.teacher(config, dataset)
-    display.summary(dataset, config)
+    display.summary(dataset, config, mesh)
     engine = experiment.compiling(training_set, config, teacher, to)
     check = experiment.verify(training_set, config, teacher)
     display.verdict(check)
+    if options.joined:
+        cluster.require_agreement(config, dataset.fingerprint(), 0)
     argument = given.get("data", "auto")
     run = runs.create(given.get("out"), config, runs.describe(dataset, argument))
     with runs.locked(run.folder):
@@ -272,10 +279,12 @@ def resume(given: Mapping[str, Any], options: Options) -> int:
         training_set = agreeing_with_data(dataset, run.config, given.get("n_x"), options)
         to = feeding.feed(mesh, training_set, run.config, options.memory)
         teacher = runs.load_teacher(run)
-        display.summary(dataset, run.config, len(progress.history))
+        display.summary(dataset, run.config, mesh, len(progress.history))
         engine = experiment.compiling(training_set, run.config, teacher, to)
         check = experiment.verify(training_set, run.config, teacher)
         display.verdict(check)
+        if options.joined:
+            cluster.require_agreement(run.config, dataset.fingerprint(), len(progress.history))
         runs.reopen(run, progress)
         return train(run, dataset, training_set, progress, check, engine, options)
 
@@ -374,9 +383,9 @@ def train(
 
     if options.joined:
         options.joined.tell(str(run.folder).encode())
-        cluster.require_agreement(run.config, dataset.fingerprint(), len(latest.history))
     resumed_after = len(latest.history)
-    epochs = until_interrupted(fit(training_set, run.config, latest, engine.result()))
+    agree = cluster.any_signal if options.joined else lambda signum: signum
+    epochs = until_interrupted(fit(training_set, run.config, latest, engine.result()), agree)
     shown = display.epochs(epochs, run.config.epochs, len(latest.history))
     try:
         for progress in runs.saved(run, shown, options.checkpoint_every):

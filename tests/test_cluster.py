@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import socket
 import subprocess
 
@@ -49,7 +50,13 @@ def test_two_processes_train_what_one_does_and_the_first_writes(train, tmp_path)
     out, err = first.communicate(timeout=120)
     silent, complaint = second.communicate(timeout=120)
     assert (first.returncode, second.returncode) == (0, 0), err + complaint
-    assert (err, silent, complaint) == ("", "", "")
+    assert (err, complaint) == ("", "")
+    assert re.fullmatch(
+        r"meeting   the other processes at 127.0.0.1:\d+, for 120 s at most\n"
+        "joined    as process 1 of 2; process 0 reports and writes\n",
+        silent,
+    )
+    assert "device    4 × cpu (cpu) of 2 processes" in out
     assert "epoch 2/2" in out
     assert out.rstrip().endswith("results in together")
 
@@ -66,9 +73,26 @@ def test_a_lost_process_ends_the_run_which_goes_on_with_other_devices(train, tmp
     _, err = first.communicate(timeout=120)
     second.communicate(timeout=120)
     assert first.returncode == 2, err
-    assert re.fullmatch("error: another process of this run is lost .*--resume run, .*\n", err), err
+    again = re.escape(f"{commands.ROOT / 'scripts' / 'train.py'} --resume run\n")
+    assert re.fullmatch(f"error: another process of this run is lost .*{again}", err), err
 
     assert train("--resume", "run", "--no_plots", "--devices", 3).status == 0
+    assert train(*DIGITS, *argv, "--out", "alone").status == 0
+    same_parameters(tmp_path / "run", tmp_path / "alone")
+
+
+@pytest.mark.parametrize("stopped", [0, 1])
+def test_a_signal_to_one_process_ends_all_of_them_in_order(train, tmp_path, stopped):
+    argv = ("--epochs", 150, "--batch_size", 500)
+    processes = pair(tmp_path, *argv, "--out", "run")
+    next(line for line in processes[0].stdout if line.startswith("epoch"))
+    processes[stopped].send_signal(signal.SIGTERM)
+    (out, err), (_, complaint) = (process.communicate(timeout=120) for process in processes)
+    assert [process.returncode for process in processes] == [143, 143], err + complaint
+    assert "lost" not in err + complaint
+    assert "everything is saved. To go on:" in out
+
+    assert train("--resume", "run", "--no_plots").status == 0
     assert train(*DIGITS, *argv, "--out", "alone").status == 0
     same_parameters(tmp_path / "run", tmp_path / "alone")
 
@@ -126,5 +150,5 @@ def test_what_slurm_is_given(tmp_path):
         [script, "--lr", "0.3"], env=environment, capture_output=True, text=True, check=True
     )
     called = ["/env/bin/python", "scripts/train.py", "--coordinator", "auto", "--lr", "0.3"]
-    assert done.stdout.splitlines() == called
+    assert done.stdout.splitlines() == ["--cpu-bind=none", *called]
     assert (commands.ROOT / called[1]).exists()

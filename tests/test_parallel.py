@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxnn import parallel
-from jaxnn.errors import UsageError
+from jaxnn import display, parallel
+from jaxnn.errors import PeerLostError, UsageError
 from jaxnn.feeding import Feed, fed
 from jaxnn.fit import fit
 from jaxnn.mlp import gradient, init_params, loss
@@ -111,6 +111,29 @@ def test_an_evaluation_on_shares_is_that_of_the_whole():
     assert float(found.loss) == pytest.approx(float(expected.loss), rel=1e-6)
     assert int(found.correct) == int(expected.correct)
     np.testing.assert_allclose(found.logits, expected.logits, atol=1e-6)
+
+
+def test_what_is_said_of_the_devices(capsys, monkeypatch):
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    for devices, said, noticed in (
+        (1, "device    cpu (cpu)", ""),
+        (3, "device    3 × cpu (cpu)", "3"),
+    ):
+        display.summary(small.dataset(), small.config(), parallel.mesh(devices))
+        out, err = capsys.readouterr()
+        assert said in out
+        assert err == (noticed and "--devices 3: more than this machine's 2 cores, slow\n")
+
+
+def test_the_error_of_several_processes_is_the_loss_of_one(monkeypatch):
+    def fails():
+        raise ValueError("UNKNOWN: Gloo failed: [connection closed]\nmore")
+
+    with pytest.raises(ValueError, match="UNKNOWN"):
+        parallel.together(fails)()
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    with pytest.raises(PeerLostError, match=r"is lost \(UNKNOWN: Gloo failed\)$"):
+        parallel.together(fails)()
 
 
 def test_more_devices_than_there_are_is_an_error():

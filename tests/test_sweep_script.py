@@ -72,6 +72,13 @@ def assert_trained_alone(folder, config):
         assert found == pytest.approx({name: wanted[name] for name in found}, rel=1e-5)
 
 
+def test_a_line_names_the_settings_that_differ(run):
+    argv = ("--data", "digits", "--n_h", 4, 5, "--lr", 0.5, "--seeds", 1, "--epochs", 1)
+    outcome = run("sweep", *argv, "--out", "s", "--no_plots")
+    named = re.findall(r"lowest \S+ \(n_h (\d), lr 0.5, beta 0.9, seed 0\)", outcome.out)
+    assert named == ["4", "5"]
+
+
 def test_ctrl_c_ends_with_what_there_is(run, tmp_path, monkeypatch):
     whole = sweeps.sweep
 
@@ -84,7 +91,8 @@ def test_ctrl_c_ends_with_what_there_is(run, tmp_path, monkeypatch):
     monkeypatch.setattr(sweeps, "sweep", interrupted)
     outcome = run("sweep", *GRID, "--epochs", 6, "--out", "s", "--no_plots")
     assert outcome.status == 130
-    assert "--resume s/best" in outcome.out
+    assert "the sweep ends here, and its best network is saved. To go on:" in outcome.out
+    assert "train.py --resume s/best" in outcome.out
     found = results(tmp_path / "s")
     assert found["complete"] is False
     epochs = {run["epochs"] for point in found["points"] for run in point["runs"]}

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from jaxnn import display, fit, results, runs
+from jaxnn import cli, fit, results, runs
 from jaxnn.losses import cross_entropy_derivative
 
 from . import commands
@@ -393,7 +393,8 @@ class TestResume:
         monkeypatch.chdir(tmp_path / here)
         monkeypatch.setattr(sys, "executable", str(python))
         monkeypatch.setattr(sys, "argv", ["my scripts/train.py", "--lr", "1"])
-        assert display.this_command() == f"{typed.format(tmp_path)} 'my scripts/train.py'"
+        expected = f"{typed.format(tmp_path)} 'my scripts/train.py' --resume 'my run'"
+        assert cli.resuming("my run") == expected
 
     @pytest.mark.parametrize(("signum", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
     def test_a_signal_saves_says_how_to_go_on_and_loses_nothing(

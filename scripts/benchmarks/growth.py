@@ -124,6 +124,8 @@ def draw(result: Result, path: Path) -> None:
         for name in measured(result, axis):
             panel.loglog(found["values"], shares(result, axis, name), marker="o", label=name)
         panel.axhline(1, color="grey", linewidth=0.8, linestyle="--")
+        panel.set_xticks(found["values"], [f"{value:,}" for value in found["values"]], rotation=45)
+        panel.set_xticks([], minor=True)
         panel.set_xlabel(AXES[axis].label)
         panel.grid(which="both", alpha=0.2)
     figure.supylabel("share of the measured rate of products")
