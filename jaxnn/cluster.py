@@ -13,6 +13,7 @@ import os
 import socket
 import sys
 import tempfile
+import time
 import traceback
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -27,6 +28,9 @@ AUTO = "auto"
 
 #: Seconds for all processes to meet, until a silent one counts as lost, and to part at the end.
 MEETING, SILENCE, PARTING = 120, 30, 300
+
+#: Seconds between two looks whether the first process is there.
+PAUSE = 0.2
 
 #: What the runtime says when it ends a process because of another one.
 FATAL = "JAX distributed service detected fatal errors"
@@ -146,6 +150,7 @@ def _join(cluster: Cluster, devices: int | None) -> None:
     parallel.request(devices)
     where = cluster.coordinator or "the place that the environment names"
     print(f"meeting   the other processes at {where}, for {MEETING} s at most", flush=True)
+    require_coordinator(cluster)
     try:
         jax.distributed.initialize(
             cluster.coordinator,
@@ -181,6 +186,28 @@ def require_port(cluster: Cluster) -> None:
                 f"--coordinator {cluster.coordinator}: port {port} cannot be opened here: "
                 f"{error.strerror}; take another one"
             ) from error
+
+
+def require_coordinator(cluster: Cluster) -> None:
+    """Wait until the first process listens. Raises `UsageError` where it does not within `MEETING`:
+    the runtime would crash.
+    """
+    if cluster.coordinator is None or cluster.process == 0:
+        return
+    host, _, port = cluster.coordinator.rpartition(":")
+    place = host.strip("[]"), int(port)
+    end = time.monotonic() + MEETING
+    while True:
+        try:
+            socket.create_connection(place, timeout=PAUSE).close()
+            return
+        except OSError as error:
+            if time.monotonic() > end:
+                raise UsageError(
+                    f"--coordinator {cluster.coordinator}: expected --process 0 to listen there, "
+                    f"found nobody in {MEETING} s ({error.strerror or error})"
+                ) from error
+        time.sleep(PAUSE)
 
 
 def _watched(cluster: Cluster) -> Cluster:

@@ -125,6 +125,7 @@ def parser() -> cli.Parser:
     )
     sweep.add_argument(
         "--out",
+        type=cli.new_folder,
         metavar="DIR",
         help="a new or empty folder for the results (default: a new folder under runs/)",
     )

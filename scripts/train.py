@@ -145,6 +145,7 @@ def parser() -> cli.Parser:
     run = p.add_argument_group("run")
     run.add_argument(
         "--out",
+        type=cli.new_folder,
         metavar="DIR",
         help="a new or empty folder for the results (default: a new folder under runs/)",
     )

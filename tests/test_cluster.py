@@ -132,6 +132,26 @@ def test_a_port_that_is_taken_is_named():
             cluster.require_port(cluster.Cluster(f"localhost:{port}", 2, 0))
 
 
+def test_the_first_process_is_waited_for_and_missed(monkeypatch):
+    monkeypatch.setattr(cluster, "MEETING", 0)
+    with socket.socket() as first:
+        first.bind(("127.0.0.1", 0))
+        second = cluster.Cluster(f"127.0.0.1:{first.getsockname()[1]}", 2, 1)
+        with pytest.raises(UsageError, match="expected --process 0 to listen there, found nobody"):
+            cluster.require_coordinator(second)
+        answered = []
+
+        def listen_at_last(seconds):
+            assert seconds == cluster.PAUSE
+            first.listen()
+            answered.append(True)
+
+        monkeypatch.setattr(cluster, "MEETING", 60)
+        monkeypatch.setattr(cluster.time, "sleep", listen_at_last)
+        cluster.require_coordinator(second)
+        assert answered == [True]
+
+
 def test_processes_that_do_not_agree_are_told_so(monkeypatch):
     cluster.require_agreement("data", 3)
     other = lambda digest: np.stack([digest, digest + np.uint32(1)])  # noqa: E731

@@ -15,6 +15,8 @@ import pytest
 from safetensors.numpy import load_file
 
 from jaxnn import cli, fit, results, runs
+from jaxnn.config import Config
+from jaxnn.errors import UsageError
 from jaxnn.losses import cross_entropy_derivative
 
 from . import commands
@@ -206,7 +208,12 @@ def test_a_folder_with_files_is_refused_and_left_alone(train, tmp_path):
     (tmp_path / "mine" / "thesis.txt").write_text("all of it")
     outcome = train(*DIGITS, "--out", "mine")
     assert outcome.status == 2
-    assert "error: --out mine: expected a new or empty folder" in outcome.err
+    assert outcome.err.startswith(
+        "error: argument --out: mine: expected a new or empty folder, found files in it\n"
+    )
+    assert outcome.out == ""  # said before anything is read or computed
+    with pytest.raises(UsageError, match="expected a new or empty folder, found files in it"):
+        runs.create("mine", Config(), {"name": "digits"})  # filled meanwhile
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
 
 
@@ -214,7 +221,9 @@ def test_out_may_not_be_a_file(train, tmp_path):
     (tmp_path / "file").write_text("x")
     outcome = train(*DIGITS, "--out", "file")
     assert outcome.status == 2
-    assert "error: --out file: " in outcome.err
+    assert (
+        "error: argument --out: file: expected a new or empty folder, found a file" in outcome.err
+    )
 
 
 @pytest.fixture
