@@ -112,19 +112,6 @@ def share(text: str) -> float:
     return value
 
 
-def new_folder(text: str) -> str:
-    """An argparse type: a folder that is not there yet, or has nothing in it."""
-    folder, found = Path(text), None
-    try:
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            found = "files in it" if folder.is_dir() else "a file"
-    except OSError as error:
-        found = f"one that cannot be read: {error.strerror}"
-    if found:
-        raise argparse.ArgumentTypeError(f"{text}: expected a new or empty folder, found {found}")
-    return text
-
-
 def interval(text: str) -> Interval:
     """An argparse type: `5` is every fifth epoch; `90s`, `5min` and `1h` are times."""
     found = re.fullmatch(r"(\d{1,7})(s|min|h)?", text, re.ASCII)

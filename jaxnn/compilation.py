@@ -72,20 +72,21 @@ def keep_programs(folder: Path) -> bool:
 
 
 def _trim(folder: Path) -> None:
-    """Delete what has not been used for longest, down to half of what may be kept."""
-    files = []
-    for path in folder.iterdir():
+    """Delete the programs not used for longest, down to half of what may be kept; nothing else."""
+    programs = []
+    for path in folder.glob("*-cache"):  # as jax names them
         with suppress(OSError):  # another process has deleted it
             found = path.stat()
-            files.append((max(found.st_atime, found.st_mtime), found.st_size, path))
-    excess = sum(size for _, size, _ in files) - MOST_KEPT
-    if excess > 0:
-        excess += MOST_KEPT // 2
-        for _, size, path in sorted(files):
-            if excess > 0:
-                with suppress(OSError):
-                    path.unlink()
-                excess -= size
+            programs.append((max(found.st_atime, found.st_mtime), found.st_size, path))
+    kept = sum(size for _, size, _ in programs)
+    if kept <= MOST_KEPT:
+        return
+    for _, size, path in sorted(programs):
+        if kept <= MOST_KEPT // 2:
+            break
+        with suppress(OSError):
+            path.unlink()
+        kept -= size
 
 
 def _private(folder: Path) -> bool:

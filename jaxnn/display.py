@@ -1,7 +1,6 @@
 """What a person sees while a network trains: a few lines, a progress bar, the table."""
 
 import io
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -13,7 +12,7 @@ from rich import box, progress
 from rich.console import Console
 from rich.table import Table
 
-from jaxnn import cli
+from jaxnn import cli, parallel
 from jaxnn.config import Config
 from jaxnn.data import Dataset
 from jaxnn.fit import Progress, Record
@@ -47,9 +46,9 @@ def summary(dataset: Dataset, config: Config, mesh: Mesh, done: int = 0) -> None
         f"device    {_devices(mesh)}, jax {jax.__version__}{resumed}",
         markup=False,
     )
-    cores = os.cpu_count() or 1
-    if jax.default_backend() == "cpu" and len(mesh.local_devices) > cores:
-        notice(f"--devices {len(mesh.local_devices)}: more than this machine's {cores} cores, slow")
+    devices, cores = len(mesh.local_devices), parallel.cores()
+    if jax.default_backend() == "cpu" and devices > cores:
+        notice(f"--devices {devices}: more than this machine's {cores} cores, slow")
 
 
 def _devices(mesh: Mesh) -> str:

@@ -73,8 +73,8 @@ def compiling(
     if to is not None:
         future = workers.submit(fed, training_set, config, to, teacher)
     else:
-        future = workers.submit(on_one_device)
         drawing = workers.submit(lot, config, 1, training_set.n_train)
+        future = workers.submit(on_one_device)
         evaluating = workers.submit(compile_evaluation, training_set, config)
     workers.shutdown(wait=False)
     return future

@@ -25,15 +25,13 @@ class Interrupted(Exception):
         self.exit_status = 128 + signum
 
 
-def until_interrupted(
-    steps: Iterator[T], agree: Callable[[int], int] = lambda signum: signum
-) -> Iterator[T]:
+def until_interrupted(steps: Iterator[T], agree: Callable[[int], int] | None = None) -> Iterator[T]:
     """Pass `steps` through; after a signal finish the current one and raise `Interrupted`.
 
-    `agree` is asked before every step: it is given the signal that has come here, or 0, and returns
-    the one to act on. A second signal ends the process at once. The steps are computed in a thread
-    of their own, because Python handles signals in the main thread, and only while that is not
-    inside XLA.
+    `agree`, if given, is asked before every step: it turns the signal that has come here, or 0,
+    into the one to act on. A second signal ends the process at once. The steps are computed in a
+    thread of their own, because Python handles signals in the main thread, and only while that is
+    not inside XLA.
     """
     received: list[int] = []
 
@@ -45,11 +43,15 @@ def until_interrupted(
         received.append(signum)
         print("\nfinishing this epoch; once more stops at once", file=sys.stderr, flush=True)
 
+    def asked() -> int:
+        here = received[0] if received else 0
+        return agree(here) if agree else here
+
     previous = {signum: signal.signal(signum, note) for signum in SIGNALS}
     done = object()
     try:
         with ThreadPoolExecutor(1) as worker:
-            while not (signum := agree(received[0] if received else 0)):
+            while not (signum := asked()):
                 coming = worker.submit(next, steps, done)
                 while not wait([coming], WAKE).done:
                     pass

@@ -38,6 +38,12 @@ def request(devices: int | None) -> None:
             config.update("jax_num_cpu_devices", max(devices, config.jax_num_cpu_devices))
 
 
+def cores() -> int:
+    """How many cores of this machine's CPU the process may use."""
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return usable or 1
+
+
 def mesh(devices: int | None = None) -> Mesh:
     """So many devices of every process, or all that there are. Raises `UsageError` if too few."""
     request(devices)

@@ -93,25 +93,50 @@ def describe(dataset: Dataset, argument: str) -> dict[str, Any]:
     }
 
 
+#: What to do where a folder is not empty: a run in it could go on, a sweep could not.
+ANOTHER = "name another folder"
+CONTINUE = f"{ANOTHER}, or continue that run with --resume"
+
+
+def require_new(out: str | None, advice: str = CONTINUE) -> None:
+    """Raises `UsageError` where the folder `out` is a file, holds anything, or cannot be read."""
+    if not out:
+        return
+    folder, found = Path(out), ""
+    with _writable(folder):
+        if folder.is_dir():
+            found = "files in it" if any(folder.iterdir()) else ""
+        elif folder.exists():
+            found = "a file"
+    if found:
+        raise UsageError(
+            f"--out {folder}: expected a new or empty folder, found {found}; nothing was changed: "
+            f"{advice}"
+        )
+
+
+def new_folder(out: str | None, name: str, advice: str = CONTINUE) -> Path:
+    """Make the folder `out`, or a new one under `runs/` named after the time and `name`.
+
+    Raises `UsageError` as `require_new` does, and where it cannot be made.
+    """
+    require_new(out, advice)
+    folder = Path(out) if out else _unused(f"{time.strftime('%Y-%m-%d-%H%M%S')}-{name}")
+    with _writable(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
 def create(out: str | None, config: Config, data: dict[str, Any]) -> Run:
     """A new run in the folder `out`, or in a new one under `runs/` named after time and data.
 
     Raises `UsageError` where `out` is a file, holds anything already, or cannot be written.
     """
-    name = f"{time.strftime('%Y-%m-%d-%H%M%S')}-{data['name']}"
-    folder = Path(out) if out else _unused(Path("runs"), name)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if any(folder.iterdir()):
-            raise UsageError(
-                f"--out {folder}: expected a new or empty folder, found files in it; nothing was "
-                "changed: name another folder, or continue that run with --resume"
-            )
+    folder = new_folder(out, data["name"])
+    run = Run(folder, config, data, versions())
+    with _writable(folder):
         (folder / CHECKPOINTS).mkdir()
-        run = Run(folder, config, data, versions())
         _write_config(run)
-    except OSError as error:
-        raise UsageError(f"--out {folder}: cannot write there: {error.strerror}") from error
     return run
 
 
@@ -363,6 +388,15 @@ def _rescue(run: Run, progress: Progress) -> str:
     return f"it is kept in {folder}: go on with --resume {folder}"
 
 
-def _unused(parent: Path, name: str) -> Path:
+@contextmanager
+def _writable(folder: Path) -> Iterator[None]:
+    """An OSError within becomes a `UsageError`."""
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(f"--out {folder}: cannot write there: {error.strerror}") from error
+
+
+def _unused(name: str) -> Path:
     names = itertools.chain([name], (f"{name}-{n}" for n in itertools.count(2)))
-    return next(parent / candidate for candidate in names if not (parent / candidate).exists())
+    return next(path for path in map(Path("runs").joinpath, names) if not path.exists())

@@ -43,6 +43,7 @@ from jaxnn.initialisation import document
 from jaxnn.memory import free_on_host
 from jaxnn.mlp import Params
 from jaxnn.optimisers import momentum
+from jaxnn.parallel import cores
 from jaxnn.plan import plan
 from jaxnn.shuffle import permutation
 from jaxnn.training import (
@@ -111,10 +112,9 @@ def use_every_core(runs: int) -> None:
 
     Once jax is in use, or where XLA_FLAGS says how many there are, nothing changes.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     if "host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
         with suppress(RuntimeError):
-            jax.config.update("jax_num_cpu_devices", max(1, min(cores or 1, runs)))
+            jax.config.update("jax_num_cpu_devices", max(1, min(cores(), runs)))
 
 
 def sweep(

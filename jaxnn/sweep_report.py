@@ -7,10 +7,8 @@ heat_map.png      the mean validation loss of every point
 best/             the best run, as `scripts/train.py` leaves one
 """
 
-import itertools
 import json
 import math
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +20,7 @@ from rich import progress as bars
 from jaxnn import canvas, display, plots
 from jaxnn.config import Config
 from jaxnn.data import Dataset
-from jaxnn.errors import StorageError, UsageError
+from jaxnn.errors import StorageError
 from jaxnn.files import write_bytes, write_json
 from jaxnn.grid import CONFIDENCE, Interval, Point, best_point, best_run, point_of
 from jaxnn.sweep import Standing
@@ -37,24 +35,6 @@ RESULTS, HISTORIES, TABLE, HEAT_MAP, BEST = (
 
 #: The settings that a sweep varies.
 AXES = ("n_h", "activation", "batch_size", "lr", "beta")
-
-
-def create(out: str | None, name: str) -> Path:
-    """The sweep's folder: `out`, or a new one under `runs/`. Raises `UsageError`."""
-    stem = f"{time.strftime('%Y-%m-%d-%H%M%S')}-sweep-{name}"
-    names = itertools.chain([stem], (f"{stem}-{n}" for n in itertools.count(2)))
-    candidates = (Path("runs") / candidate for candidate in names)
-    folder = Path(out) if out else next(path for path in candidates if not path.exists())
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if any(folder.iterdir()):
-            raise UsageError(
-                f"--out {folder}: expected a new or empty folder, found files in it; nothing was "
-                "changed: name another folder"
-            )
-    except OSError as error:
-        raise UsageError(f"--out {folder}: cannot write there: {error.strerror}") from error
-    return folder
 
 
 def summary(dataset: Dataset, configs: Sequence[Config]) -> None:

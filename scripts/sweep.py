@@ -125,7 +125,6 @@ def parser() -> cli.Parser:
     )
     sweep.add_argument(
         "--out",
-        type=cli.new_folder,
         metavar="DIR",
         help="a new or empty folder for the results (default: a new folder under runs/)",
     )
@@ -150,10 +149,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
     configs = grid_of(args)
 
-    from jaxnn import compilation, data, display, sweep, sweep_report
+    from jaxnn import compilation, data, display, runs, sweep, sweep_report
     from jaxnn.grid import groups
     from jaxnn.interrupt import Interrupted, until_interrupted
 
+    runs.require_new(args.out, runs.ANOTHER)
     sweep.use_every_core(len(configs))
     compilation.keep_programs(data.cache_dir() / "compiled")
     dataset = data.load(args.data, notify=display.notice)
@@ -163,7 +163,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     sweep_report.summary(dataset, configs)
     checks = {group[0]: verified(dataset, group[0]) for group in groups(configs)}
     display.verdict(max(checks.values(), key=lambda check: check.max_relative_error))
-    folder = sweep_report.create(args.out, dataset.name)
+    folder = runs.new_folder(args.out, f"sweep-{dataset.name}", runs.ANOTHER)
     latest, status = None, 0
     try:
         steps = until_interrupted(sweep.sweep(dataset, configs, memory))

@@ -145,7 +145,6 @@ def parser() -> cli.Parser:
     run = p.add_argument_group("run")
     run.add_argument(
         "--out",
-        type=cli.new_folder,
         metavar="DIR",
         help="a new or empty folder for the results (default: a new folder under runs/)",
     )
@@ -238,6 +237,7 @@ def begin(given: Mapping[str, Any], options: Options) -> int:
     from jaxnn import compilation, data, display, experiment, feeding, parallel, runs
     from jaxnn.fit import start
 
+    runs.require_new(given.get("out"))
     compilation.keep_programs(data.cache_dir() / "compiled")
     config = configuration(recipe(given.get("recipe", "document")), given)
     mesh = parallel.mesh(options.devices)
@@ -385,7 +385,7 @@ def train(
     if options.joined:
         options.joined.tell(str(run.folder).encode())
     resumed_after = len(latest.history)
-    agree = cluster.any_signal if options.joined else lambda signum: signum
+    agree = cluster.any_signal if options.joined else None
     epochs = until_interrupted(fit(training_set, run.config, latest, engine.result()), agree)
     shown = display.epochs(epochs, run.config.epochs, len(latest.history))
     try:

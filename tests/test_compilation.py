@@ -73,15 +73,17 @@ def test_it_can_be_switched_off_or_moved(settings, tmp_path, monkeypatch):
 
 def test_programs_not_used_for_longest_go_when_there_are_too_many(settings, tmp_path, monkeypatch):
     monkeypatch.setattr(compilation, "MOST_KEPT", 50)
-    for age, name in enumerate(["newest", "newer", "older", "oldest"]):
+    for age, name in enumerate(["newest-cache", "newer-cache", "older-cache", "oldest-cache"]):
         (tmp_path / name).write_bytes(bytes(10))
         os.utime(tmp_path / name, (1e9 - age, 1e9 - age))
     assert keep_programs(tmp_path)
     assert len(list(tmp_path.iterdir())) == 4
-    (tmp_path / "used").write_bytes(bytes(20))
-    os.utime(tmp_path / "used", (2e9, 0))
+    (tmp_path / "used-cache").write_bytes(bytes(20))
+    os.utime(tmp_path / "used-cache", (2e9, 0))
+    (tmp_path / "thesis.txt").write_bytes(bytes(100))
+    os.utime(tmp_path / "thesis.txt", (0, 0))
     assert keep_programs(tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {"used"}
+    assert {path.name for path in tmp_path.iterdir()} == {"used-cache", "thesis.txt"}
 
 
 def test_a_kept_program_that_is_cut_short_is_compiled_anew(tmp_path):

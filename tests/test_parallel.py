@@ -114,7 +114,7 @@ def test_an_evaluation_on_shares_is_that_of_the_whole():
 
 
 def test_what_is_said_of_the_devices(capsys, monkeypatch):
-    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    monkeypatch.setattr(parallel, "cores", lambda: 2)
     for devices, said, noticed in (
         (1, "device    cpu (cpu)", ""),
         (3, "device    3 × cpu (cpu)", "3"),

@@ -208,9 +208,7 @@ def test_a_folder_with_files_is_refused_and_left_alone(train, tmp_path):
     (tmp_path / "mine" / "thesis.txt").write_text("all of it")
     outcome = train(*DIGITS, "--out", "mine")
     assert outcome.status == 2
-    assert outcome.err.startswith(
-        "error: argument --out: mine: expected a new or empty folder, found files in it\n"
-    )
+    assert "error: --out mine: expected a new or empty folder, found files in it" in outcome.err
     assert outcome.out == ""  # said before anything is read or computed
     with pytest.raises(UsageError, match="expected a new or empty folder, found files in it"):
         runs.create("mine", Config(), {"name": "digits"})  # filled meanwhile
@@ -221,9 +219,13 @@ def test_out_may_not_be_a_file(train, tmp_path):
     (tmp_path / "file").write_text("x")
     outcome = train(*DIGITS, "--out", "file")
     assert outcome.status == 2
-    assert (
-        "error: argument --out: file: expected a new or empty folder, found a file" in outcome.err
-    )
+    assert "error: --out file: expected a new or empty folder, found a file" in outcome.err
+
+
+def test_out_may_not_be_longer_than_a_name_can_be(train, tmp_path):
+    outcome = train(*DIGITS, "--out", "x" * 300)
+    assert outcome.status == 2
+    assert outcome.err.endswith("cannot write there: File name too long\n")
 
 
 @pytest.fixture
