@@ -148,7 +148,6 @@ def conclude(
     progress: Progress,
     check: GradientReport,
     seconds: float,
-    rows: int | None = None,
     resumed_after: int = 0,
 ) -> Conclusion:
     """Open the test set, and write parameters, table and figures into the run's folder.
@@ -157,12 +156,12 @@ def conclude(
 
     Raises `StorageError` where they cannot be written: the trained network is in its checkpoint.
     """
-    test = results.test(dataset, run.config, progress.chosen, rows)
+    test = results.test(dataset, run.config, progress.chosen)
     classes = results.report(dataset, test)
     table = display.table(classes, test.accuracy)
     result = {
         **results.figures(dataset, run.config, progress, test, classes),
-        "member_accuracies": results.member_accuracies(dataset, run.config, progress.chosen, rows),
+        "member_accuracies": results.member_accuracies(dataset, run.config, progress.chosen),
         "total_seconds": seconds,
         "resumed_after": resumed_after,
         "gradient_check": {"ok": check.ok, "max_relative_error": check.max_relative_error},

@@ -5,7 +5,8 @@ They may lie in the host's memory or, mapped, on its disk (`jaxnn.data.scratch`)
 The host draws the order that `train_epoch` would draw, gathers the rows of a chunk of batches, and
 sends each device its share of every batch, while the chunk before is trained on. A device holds two
 chunks at most, and a process gathers for its own devices alone. The batches are the same, and so
-is the result: bit for bit on one device, but for the order of sums on several.
+is the result: bit for bit on one device, but for the order of sums on several. An evaluation has
+the same bits on any number of them.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -28,10 +29,18 @@ from jaxnn.data.scratch import read_at_random
 from jaxnn.errors import UsageError
 from jaxnn.fit import Engine, has_small_products, state_shapes
 from jaxnn.memory import MEBIBYTE, free_on_host
-from jaxnn.mlp import Params
-from jaxnn.parallel import evaluation, everywhere, share_out, shared_out, together
+from jaxnn.mlp import Params, depth
+from jaxnn.parallel import everywhere, share_out, shared_out, together
 from jaxnn.plan import Plan, Teacher, eased, plan
-from jaxnn.training import EVALUATION_ROWS, TrainState, evaluate, train_batches
+from jaxnn.training import (
+    Evaluation,
+    TrainState,
+    evaluation_slices,
+    joined,
+    score,
+    slice_logits,
+    train_batches,
+)
 
 T = TypeVar("T")
 S = TypeVar("S")
@@ -47,13 +56,6 @@ class Chunk(NamedTuple):
     first: int
     batches: int
     size: int
-
-
-class Scores(NamedTuple):
-    """What an epoch's record needs of an evaluation."""
-
-    loss: float
-    accuracy: float
 
 
 class Feed(NamedTuple):
@@ -74,10 +76,15 @@ class Feed(NamedTuple):
             )
         return count
 
-    def rows(self, images: Values) -> int:
-        """How many examples are evaluated at a time: whole slices of `evaluate` where possible."""
-        each = max(1, self.chunk // _row_bytes(images))
-        return self.mesh.size * (each - each % EVALUATION_ROWS or each)
+    def require_slices(self, images: Values) -> None:
+        """Raises `UsageError` where a chunk is less than what is evaluated at a time."""
+        rows = len(evaluation_slices(*images.shape)[0])
+        if rows * _row_bytes(images) > self.chunk:
+            needed = -(-2 * rows * _row_bytes(images) // MEBIBYTE)
+            raise UsageError(
+                f"--device_memory: expected at least {needed} MiB, room for twice the {rows} "
+                "examples that are evaluated at a time"
+            )
 
 
 def feed(mesh: Mesh, dataset: Dataset, config: Config, memory: int | None) -> Feed | None:
@@ -94,6 +101,8 @@ def feed(mesh: Mesh, dataset: Dataset, config: Config, memory: int | None) -> Fe
         )
     to = Feed(mesh, min(CHUNK, limit // 2))
     to.batches(dataset.x_train, config.batch_size)
+    to.require_slices(dataset.x_train)
+    to.require_slices(dataset.x_test)
     return to
 
 
@@ -131,8 +140,7 @@ def fed(dataset: Dataset, config: Config, to: Feed, teacher: Teacher | None = No
                 del batches
         return state
 
-    scores = partial(_scores, to)
-    return Engine(together(one_epoch), put, together(scores), to.rows(dataset.x_train))
+    return Engine(together(one_epoch), put, together(partial(_evaluated, to)))
 
 
 def chunks(n: int, batch_size: int, most: int) -> list[Chunk]:
@@ -248,38 +256,54 @@ def _shipped(
     return shipped(images), shipped(labels)
 
 
-def _scores(
+def _evaluated(
     to: Feed, params: Params, images: Values, labels: Values, scale: Array, **options: Any
-) -> Scores:
-    """`evaluate`, slice by slice: the mean of the slices' losses by their sizes."""
-    on_shares, on_copies = evaluation(to.mesh, **options), partial(evaluate, **options)
-    scale = jax.device_put(scale, everywhere(to.mesh))
-    loss, correct, n = 0.0, 0, len(images)
-    for rows, part in ahead(partial(_slice, to.mesh, images, labels), _slices(to, images)):
-        found = (on_copies if len(rows) % to.mesh.size else on_shares)(params, *part, scale)
-        loss += float(found.loss) * len(rows) / n
-        correct += int(found.correct)
-        del part, found
-    return Scores(loss, correct / n)
+) -> Evaluation:
+    """`evaluate`, its slices shared out among the devices: whole slices by the same program, so
+    that the result has the same bits."""
+    devices = to.mesh.local_devices
+    params = jax.device_put(params, everywhere(to.mesh))
+    copies = [jax.tree.map(partial(_copy_on, device), params) for device in devices]
+    slices = evaluation_slices(*images.shape)
+    turns = slices[jax.process_index() :: jax.process_count()]
+    rounds = [turns[at : at + len(devices)] for at in range(0, len(turns), len(devices))]
+
+    def ship(turn: Sequence[range]) -> list[Any]:
+        return [
+            jax.device_put(images[rows.start : rows.stop], device)
+            for rows, device in zip(turn, devices, strict=False)
+        ]
+
+    parts: list[Values] = []
+    for _, shipped in ahead(ship, rounds) if rounds else ():
+        under_way = [
+            slice_logits(copy, part, scale, **options)
+            for copy, part in zip(copies, shipped, strict=False)
+        ]
+        parts += map(np.asarray, under_way)
+        del shipped
+    shape = len(slices[0]), params[f"b{depth(params)}"].shape[0]
+    Z = joined(_from_everyone(parts, len(slices), shape), len(images))
+    found: Evaluation = score(Z, labels)
+    return found
 
 
-def _slices(to: Feed, images: Values) -> list[range]:
-    """All rows in turn; those that do not fill every device alike are the last slice."""
-    n, most = len(images), to.rows(images)
-    whole = n - n % to.mesh.size
-    slices = [range(first, min(first + most, whole)) for first in range(0, whole, most)]
-    return [*slices, range(whole, n)] if whole < n else slices
+def _copy_on(device: jax.Device, leaf: Array) -> Array:
+    shards: dict[jax.Device, Array] = {s.device: s.data for s in leaf.addressable_shards}
+    return shards[device]
 
 
-def _slice(mesh: Mesh, images: Values, labels: Values, rows: range) -> tuple[Array, Array]:
-    """Those rows shared out, or a copy on each device where they cannot be."""
-    sharding = everywhere(mesh) if len(rows) % mesh.size else shared_out(mesh)
+def _from_everyone(parts: Sequence[Values], count: int, shape: tuple[int, int]) -> Sequence[Values]:
+    """All slices' logits in their order, each of this shape; a process has every P-th."""
+    processes = jax.process_count()
+    if processes == 1:
+        return parts
+    from jax.experimental.multihost_utils import process_allgather
 
-    def part(source: Values) -> Array:
-        part = source[rows.start : rows.stop]
-        return jax.make_array_from_callback(part.shape, sharding, part.__getitem__)
-
-    return part(images), part(labels)
+    mine = np.zeros((-(-count // processes), *shape), np.float32)
+    mine[: len(parts)] = np.reshape(parts, (-1, *shape))
+    everybodys = process_allgather(mine)
+    return [everybodys[at % processes, at // processes] for at in range(count)]
 
 
 def _row_bytes(images: Values) -> int:

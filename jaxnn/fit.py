@@ -20,7 +20,18 @@ from jaxnn.errors import TrainingDivergedError
 from jaxnn.mlp import Params, init_params
 from jaxnn.plan import Plan, Teacher, eased, plan
 from jaxnn.shuffle import permutation
-from jaxnn.training import Evaluation, Hyper, TrainState, evaluate, init_state, train_epoch
+from jaxnn.training import (
+    Evaluation,
+    Hyper,
+    TrainState,
+    evaluate,
+    evaluation_slices,
+    init_state,
+    rows_of,
+    score,
+    slice_logits,
+    train_epoch,
+)
 
 Record = dict[str, Any]
 
@@ -55,15 +66,13 @@ class Engine(NamedTuple):
 
     `put` brings (state, training set, held-out set) to where they are needed. `one_epoch` takes
     (state, images, labels, scale, key, order, done): what `lot` draws, and the share of the epochs
-    that are over. `evaluate` is as in `training`: its result has a loss
-    and an accuracy. No more than `rows` examples at a time are put on a device, if that is said.
-    `resident` is one device that holds all data; `feeding` has another.
+    that are over. `evaluate` is as in `training`, and its result has the same bits. `resident` is
+    one device that holds all data; `feeding` has another.
     """
 
     one_epoch: Callable[..., TrainState]
     put: Callable[[Any], Any]
-    evaluate: Callable[..., Any]
-    rows: int | None = None
+    evaluate: Callable[..., Evaluation]
 
 
 def hyperparameters(config: Config) -> Hyper:
@@ -203,11 +212,18 @@ def has_small_products(dataset: Dataset, config: Config) -> bool:
 
 
 def compile_evaluation(dataset: Dataset, config: Config) -> None:
-    """Compile `evaluate` for both splits, which later calls then find compiled."""
+    """Compile what `evaluate` runs for both splits, which later calls then find compiled."""
     params = state_shapes(config, dataset.n_x, dataset.n_classes).params
-    activation = ACTIVATIONS[config.activation]
+    activation, compiled_for = ACTIVATIONS[config.activation], set()
     for x, y in ((dataset.x_train, dataset.y_train), (dataset.x_test, dataset.y_test)):
-        evaluate.lower(params, *_shapes(x, y), SCALAR, activation=activation).compile()
+        size = len(evaluation_slices(*x.shape)[0])
+        rows_of.lower(*_shapes(x), jax.ShapeDtypeStruct((), jnp.int32), size).compile()
+        if size not in compiled_for:
+            rows = jax.ShapeDtypeStruct((size, dataset.n_x), x.dtype)
+            slice_logits.lower(params, rows, SCALAR, activation=activation).compile()
+        compiled_for.add(size)
+        logits = jax.ShapeDtypeStruct((len(x), dataset.n_classes), jnp.float32)
+        score.lower(logits, *_shapes(y)).compile()
 
 
 def fit(

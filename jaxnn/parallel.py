@@ -12,15 +12,12 @@ The equations know nothing of it. m is the whole batch, whether D divides it or 
 import os
 from collections.abc import Callable
 from contextlib import suppress
-from functools import cache
 from typing import Any, TypeVar
 
 import jax
-from jax import Array
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jaxnn.errors import PeerLostError, UsageError
-from jaxnn.training import Evaluation, evaluate
 
 T = TypeVar("T")
 
@@ -93,24 +90,3 @@ def together(function: Callable[..., T]) -> Callable[..., T]:
             raise PeerLostError(f"another process of this run is lost ({reason:.120})") from error
 
     return call
-
-
-@cache
-def evaluation(mesh: Mesh, **options: Any) -> Any:
-    """`training.evaluate` with as many rows on each device; their number must divide the rows."""
-
-    def on_each(params: Any, images: Array, labels: Array, scale: Array) -> Evaluation:
-        found = evaluate(params, images, labels, scale, **options)
-        loss, correct = jax.lax.pmean(found.loss, EXAMPLES), jax.lax.psum(found.correct, EXAMPLES)
-        return Evaluation(loss, correct, found.logits)
-
-    rows: Any = PartitionSpec(EXAMPLES)
-    same: Any = PartitionSpec()
-    return jax.jit(
-        jax.shard_map(
-            on_each,
-            mesh=mesh,
-            in_specs=(same, rows, rows, same),
-            out_specs=Evaluation(same, same, rows),
-        )
-    )

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 
 from jaxnn.activations import ACTIVATIONS
@@ -15,31 +14,23 @@ from jaxnn.mlp import Params
 from jaxnn.training import Evaluation, evaluate
 
 
-def test(dataset: Dataset, config: Config, params: Params, rows: int | None) -> Evaluation:
-    """The network on every test example, no more than `rows` of them on the device at a time."""
-    x, y = dataset.x_test, dataset.y_test
-    scale, activation = np.float32(dataset.scale), ACTIVATIONS[config.activation]
-    rows = min(rows or len(x), len(x))
-    parts: list[Evaluation] = [
-        evaluate(params, x[at : at + rows], y[at : at + rows], scale, activation=activation)
-        for at in range(0, len(x), rows)
-    ]
-    if len(parts) == 1:
-        return parts[0]
-    logits: Any = np.concatenate([part.logits for part in parts])
-    loss = sum(float(part.loss) * len(part.logits) for part in parts) / len(x)
-    correct = sum(int(part.correct) for part in parts)
-    return Evaluation(jnp.float32(loss), jnp.int32(correct), logits)
+def test(dataset: Dataset, config: Config, params: Params) -> Evaluation:
+    """The network on every test example, slices of which are on the device in turn."""
+    return evaluate(
+        params,
+        dataset.x_test,
+        dataset.y_test,
+        np.float32(dataset.scale),
+        activation=ACTIVATIONS[config.activation],
+    )
 
 
-def member_accuracies(
-    dataset: Dataset, config: Config, params: Params, rows: int | None
-) -> list[float]:
+def member_accuracies(dataset: Dataset, config: Config, params: Params) -> list[float]:
     """The test accuracy of each network of a committee by itself; none where there is no other."""
     if not is_committee(params):
         return []
     members = ({name: leaf[i] for name, leaf in params.items()} for i in range(config.committee))
-    return [test(dataset, config, member, rows).accuracy for member in members]
+    return [test(dataset, config, member).accuracy for member in members]
 
 
 def report(dataset: Dataset, test: Evaluation) -> Report:

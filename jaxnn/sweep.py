@@ -47,11 +47,11 @@ from jaxnn.parallel import cores
 from jaxnn.plan import plan
 from jaxnn.shuffle import permutation
 from jaxnn.training import (
-    EVALUATION_ROWS,
     NO_TERMS,
     Hyper,
     TrainState,
-    evaluate,
+    all_logits,
+    evaluation_slices,
     score,
     train_epoch,
 )
@@ -297,7 +297,8 @@ def memory_needed(dataset: Dataset, config: Config, devices: int, platform: str)
     changed = _bytes(state) + _bytes(state.params)
     images = dataset.x_train.nbytes + dataset.y_train.nbytes
     widths = dataset.n_x + 2 * (sum(config.n_h) + dataset.n_classes)
-    slices = 4 * EVALUATION_ROWS * widths + 4 * 4 * dataset.n_train * dataset.n_classes
+    rows = len(evaluation_slices(dataset.n_train, dataset.n_x)[0])
+    slices = 4 * rows * widths + 4 * 4 * dataset.n_train * dataset.n_classes
     batch = 2 * 4 * config.batch_size * widths + _bytes(state.params)
     order = 4 * 4 * dataset.n_train
     epoch, each = order + batch, 2 * changed + 4 * dataset.n_train
@@ -341,7 +342,7 @@ def _measured(
     trained: Trained, members: Members, images: Array, labels: Array, scale: Array, **static: Any
 ) -> tuple[Trained, dict[str, Array]]:
     params = trained.state.params
-    Z = evaluate(params, images, labels, scale, **static).logits
+    Z = all_logits(params, images, scale, **static)
     train, held = (score(Z[rows], labels[rows]) for rows in (members.kept, members.held))
     better = held.loss < trained.best_loss
     best = jax.tree.map(lambda new, old: jnp.where(better, new, old), params, trained.best)

@@ -1,13 +1,15 @@
 """Training on the device: one compiled step, one compiled epoch, one compiled evaluation."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import Array
+from numpy.typing import NDArray
 
 from jaxnn.activations import Activation, sigmoid
 from jaxnn.augmentation import Distortion, distort
@@ -21,7 +23,8 @@ from jaxnn.shuffle import permutation
 Optimiser = Callable[..., optax.GradientTransformation]
 Hyper = Mapping[str, Array]
 
-EVALUATION_ROWS = 2000
+#: Rows that are evaluated at a time, and inputs of them, at most: they bound the memory.
+EVALUATION_ROWS, EVALUATION_INPUTS = 2000, 2**21
 
 
 class Lesson(NamedTuple):
@@ -234,34 +237,87 @@ def train_batches(
     return trained
 
 
-@partial(jax.jit, static_argnames="activation")
 def evaluate(
     params: Params,
-    images: Array,
-    labels: Array,
-    scale: Array,
+    images: Array | NDArray[Any],
+    labels: Array | NDArray[Any],
+    scale: Array | np.float32,
     *,
     activation: Activation = sigmoid,
 ) -> Evaluation:
-    """Loss, correct answers and logits over every row, a slice at a time to bound the memory."""
-    n = images.shape[0]
+    """Loss, correct answers and logits over every row, images (n, n_x) as stored, labels (n,).
 
-    def logits_of(rows: Array) -> Array:
-        return logits(params, unit_interval(rows, scale), activation)
+    A slice of `evaluation_slices` at a time, each by the same compiled program, and one loss of all
+    logits. Wherever the slices are computed, on one device or on several, from images on a device
+    or on the host, of which two slices are shipped at most: the result has the same bits.
+    """
+    params = jax.device_put(params)
+    parts: list[Any] = []
+    for rows in evaluation_slices(*images.shape):
+        if isinstance(images, Array):
+            part = rows_of(images, np.int32(rows.start), len(rows))
+        else:
+            part = images[rows.start : rows.stop]
+        parts.append(slice_logits(params, part, scale, activation=activation))
+        if len(parts) > 1:
+            parts[-2] = np.asarray(parts[-2])  # no more than two slices are under way
+    found: Evaluation = score(joined(parts, len(images)), labels)
+    return found
 
-    whole = n - n % EVALUATION_ROWS
-    slices = images[:whole].reshape(-1, EVALUATION_ROWS, images.shape[1])
-    n_classes = params[f"b{depth(params)}"].shape[-1]
-    Z = jax.lax.map(logits_of, slices).reshape(whole, n_classes)
-    if whole < n:
-        Z = jnp.concatenate([Z, logits_of(images[whole:])])
-    return score(Z, labels)
+
+def evaluation_slices(n: int, n_x: int) -> list[range]:
+    """The rows that are evaluated at a time: equally many in each, as the shape of the data alone
+    decides. The last slice begins within the one before where they do not divide n.
+
+    A product's last bits may depend on how many rows it has: equal slices give equal bits.
+    """
+    most = min(EVALUATION_ROWS, max(1, EVALUATION_INPUTS // n_x))
+    size = -(-n // -(-n // most))
+    return [range(first, first + size) for first in (min(at, n - size) for at in range(0, n, size))]
 
 
+@partial(jax.jit, static_argnames="activation")
+def slice_logits(
+    params: Params, images: Array, scale: Array, *, activation: Activation = sigmoid
+) -> Array:
+    """The logits (m, C) of images (m, n_x) as stored; of a committee, those of its answer."""
+    return logits(params, unit_interval(images, scale), activation)
+
+
+def all_logits(
+    params: Params, images: Array, scale: Array, activation: Activation = sigmoid
+) -> Array:
+    """Inside a program: the logits (n, C) of all images (n, n_x), slice by slice."""
+    slices = evaluation_slices(*images.shape)
+
+    def one(first: Array) -> Array:
+        rows = rows_of(images, first, len(slices[0]))
+        Z: Array = slice_logits(params, rows, scale, activation=activation)
+        return Z
+
+    Z = jax.lax.map(one, jnp.array([rows.start for rows in slices], jnp.int32))
+    together: Array = joined(list(Z), len(images), jnp)
+    return together
+
+
+def joined(parts: Sequence[Any], n: int, numpy: Any = np) -> Any:
+    """The logits (n, C) from those of each of `evaluation_slices`: on the host, by NumPy."""
+    *whole, last = parts
+    new = n - sum(len(part) for part in whole)
+    return numpy.concatenate([*whole, last[len(last) - new :]])
+
+
+@jax.jit
 def score(Z: Array, labels: Array) -> Evaluation:
     """The evaluation that logits Z (n, C) amount to, where labels (n,) are true."""
     correct = (Z.argmax(axis=1) == labels).sum(dtype=jnp.int32)
     return Evaluation(cross_entropy(Z, one_hot(labels, Z.shape[1])), correct, Z)
+
+
+@partial(jax.jit, static_argnames="size")
+def rows_of(images: Array, first: Array, size: int) -> Array:
+    """`size` rows from `first` on."""
+    return jax.lax.dynamic_slice_in_dim(images, first, size)
 
 
 def _gradient(

@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     dataset = data.load(args.data or network.run.data["argument"], notify=display.notice)
     dataset = fitting(dataset, network)
     own = belongs(dataset, network, asked_for=args.data is not None)
-    test = results.test(dataset, network.run.config, network.params, None)
+    test = results.test(dataset, network.run.config, network.params)
     report = results.report(dataset, test)
     table = display.table(report, test.accuracy)
     print(

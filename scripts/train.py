@@ -403,9 +403,7 @@ def train(
     except PeerLostError as error:
         raise PeerLostError(f"{error}{cluster.how_to_go_on(str(run.folder))}") from error
     seconds = time.perf_counter() - options.begun
-    conclusion = experiment.conclude(
-        run, dataset, latest, check, seconds, engine.result().rows, resumed_after
-    )
+    conclusion = experiment.conclude(run, dataset, latest, check, seconds, resumed_after)
     display.outcome(conclusion.table, conclusion.result)
     experiment.illustrate(run, dataset, latest, conclusion, options.pictures)
     display.where(run.folder)

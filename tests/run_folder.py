@@ -41,7 +41,7 @@ def finished(folder: Path, config: Config = CONFIG) -> Path:
     run = runs.create(str(folder), config, runs.describe(dataset, "digits"))
     for progress in _epochs(config):
         runs.save(run, progress)
-    test = results.test(dataset, config, progress.chosen, None)
+    test = results.test(dataset, config, progress.chosen)
     classes = results.report(dataset, test)
     result = {
         **results.figures(dataset, config, progress, test, classes),

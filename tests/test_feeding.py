@@ -4,10 +4,11 @@ import jax
 import numpy as np
 import pytest
 
-from jaxnn import feeding, parallel
+from jaxnn import feeding, parallel, results, training
+from jaxnn.activations import ACTIVATIONS
 from jaxnn.errors import UsageError
 from jaxnn.feeding import Chunk, Feed, ahead, chunks, fed, feed
-from jaxnn.fit import fit
+from jaxnn.fit import fit, initial_state
 
 from . import small
 
@@ -35,11 +36,45 @@ def test_the_same_bits_as_with_all_data_on_the_device(n_train):
     *_, streamed = fit(data, config, engine=fed(data, config, Feed(parallel.mesh(1), 16 * ROW)))
     assert jax.tree.all(jax.tree.map(np.array_equal, streamed.state, resident.state))
     for found, expected in zip(streamed.history, resident.history, strict=True):
-        assert found["train_accuracy"] == expected["train_accuracy"]
-        assert found["test_accuracy"] == expected["test_accuracy"]
-        # The mean of slices' means, each rounded to float32.
-        assert found["train_loss"] == pytest.approx(expected["train_loss"], rel=1e-6)
-        assert found["test_loss"] == pytest.approx(expected["test_loss"], rel=1e-6)
+        assert {**found, "seconds": 0} == {**expected, "seconds": 0}
+
+
+@pytest.mark.parametrize("n_x", [11, 2**21 // 5])
+def test_an_evaluation_has_the_same_bits_wherever_it_is_computed(n_x, monkeypatch):
+    """Whole, from the host, and shared out among 1, 2 and 3 devices: logits, loss and accuracy."""
+    monkeypatch.setattr(training, "EVALUATION_ROWS", 300)
+    data, config = small.dataset(n_train=5, n_test=1001 if n_x == 11 else 13, n_x=n_x), small.CONFIG
+    activation, scale = ACTIVATIONS[config.activation], np.float32(data.scale)
+    engines = [fed(data, config, Feed(parallel.mesh(d), 16 << 20)) for d in (1, 2, 3)]
+    for seed in range(5):
+        params = initial_state(small.config(seed=seed), data.n_x, data.n_classes).params
+        of_run = results.test(data, config, params)
+        on_device = jax.device_put((data.x_test, data.y_test))
+        found = [
+            training.evaluate(params, *on_device, scale, activation=activation),
+            *(
+                engine.evaluate(params, data.x_test, data.y_test, scale, activation=activation)
+                for engine in engines
+            ),
+        ]
+        for evaluation in found:
+            assert np.array_equal(evaluation.logits, of_run.logits)
+            assert float(evaluation.loss) == float(of_run.loss)
+            assert evaluation.accuracy == of_run.accuracy
+
+
+@pytest.mark.parametrize(
+    ("n", "n_x", "expected"),
+    [
+        (10_000, 784, [range(at, at + 2000) for at in range(0, 10_000, 2000)]),
+        (1, 784, [range(1)]),
+        (2001, 784, [range(1001), range(1000, 2001)]),
+        (5, 2**20, [range(2), range(2, 4), range(3, 5)]),
+        (2, 2**30, [range(1), range(1, 2)]),
+    ],
+)
+def test_slices_have_equally_many_rows_and_leave_none_out(n, n_x, expected):
+    assert training.evaluation_slices(n, n_x) == expected
 
 
 def test_the_device_never_holds_more_than_it_may(monkeypatch):
@@ -91,3 +126,11 @@ def test_too_little_memory_is_an_error():
     with pytest.raises(UsageError, match="--device_memory: expected at least 3 MiB, room for two"):
         feed(parallel.mesh(1), data, config, 2)
     assert feed(parallel.mesh(1), data, config, 3) is not None
+
+
+def test_too_little_memory_to_evaluate_is_an_error():
+    """A slice has no fewer rows where there is less memory: its bits would be others."""
+    data = small.dataset(n_train=6000, n_x=784)
+    with pytest.raises(UsageError, match="expected at least 4 MiB, room for twice the 2000"):
+        feed(parallel.mesh(1), data, small.CONFIG, 3)
+    assert feed(parallel.mesh(1), data, small.CONFIG, 4) is not None

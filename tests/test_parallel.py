@@ -10,7 +10,6 @@ from jaxnn.errors import PeerLostError, UsageError
 from jaxnn.feeding import Feed, fed
 from jaxnn.fit import fit
 from jaxnn.mlp import gradient, init_params, loss
-from jaxnn.training import evaluate
 
 from . import small
 
@@ -100,17 +99,6 @@ def test_a_run_goes_on_with_another_number_of_devices():
         progress.state,
         alone.state,
     )
-
-
-def test_an_evaluation_on_shares_is_that_of_the_whole():
-    mesh, data = parallel.mesh(3), small.dataset(n_train=12)
-    params = init_params(jax.random.key(0), (N_X, N_H, C))
-    arguments = data.x_train, data.y_train, jnp.float32(data.scale)
-    expected = evaluate(params, *arguments)
-    found = parallel.evaluation(mesh)(params, *arguments)
-    assert float(found.loss) == pytest.approx(float(expected.loss), rel=1e-6)
-    assert int(found.correct) == int(expected.correct)
-    np.testing.assert_allclose(found.logits, expected.logits, atol=1e-6)
 
 
 def test_what_is_said_of_the_devices(capsys, monkeypatch):

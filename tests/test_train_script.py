@@ -276,7 +276,6 @@ def test_the_test_set_is_opened_once_with_validation(train, tmp_path, monkeypatc
         measured.append(len(x))
         return evaluate(params, x, *rest, **options)
 
-    counting.lower = evaluate.lower
     monkeypatch.setattr(fit, "evaluate", counting)
     monkeypatch.setattr(results, "evaluate", counting)
     outcome = train(*DIGITS, "--epochs", 4, "--validation", 0.2, "--patience", 4, "--out", "run")
