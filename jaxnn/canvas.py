@@ -1,8 +1,10 @@
 """Where pictures are drawn: without pyplot, in one style, into PNG files."""
 
 import io
+import os
 import warnings
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,8 +47,7 @@ def write(path: Path, draw: Callable[[], "Figure"]) -> None:
 
 def png(draw: Callable[[], "Figure"]) -> bytes:
     """A figure as PNG, in matplotlib's default style with ours on top, whatever the user's is."""
-    import matplotlib
-
+    matplotlib = _matplotlib()
     file = io.BytesIO()
     with matplotlib.rc_context(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a name may hold characters that the font lacks
@@ -58,12 +59,25 @@ def png(draw: Callable[[], "Figure"]) -> bytes:
 
 def blank(width: float, height: float) -> "Figure":
     """Without pyplot: nothing global, no window, no memory kept."""
+    _matplotlib()
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height))
     FigureCanvasAgg(figure)
     return figure
+
+
+def _matplotlib() -> Any:
+    """Imported without a look at MPLBACKEND: hosted notebooks set it, for every command that they
+    start, to a backend of their own, which matplotlib then refuses to be imported without.
+    """
+    named = os.environ.pop("MPLBACKEND", None)
+    try:
+        return import_module("matplotlib")
+    finally:
+        if named is not None:
+            os.environ["MPLBACKEND"] = named
 
 
 def gallery(images: Sequence[NDArray[Any]], captions: Sequence[str], title: str) -> "Figure":

@@ -12,16 +12,24 @@ import shlex
 import shutil
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
+from jaxnn import environment, interrupt, output
 from jaxnn.errors import JaxnnError
 from jaxnn.interval import Interval
 
 USER_ERROR = 2
 INTERRUPTED = 130
+
+#: Where the environment names the kind of device.
+PLATFORMS = ("JAX_PLATFORMS", "JAX_PLATFORM_NAME")
+
+#: Ours that tell how to go on with a run.
+SCRIPTS = ("train.py", "sweep.py")
 
 #: Seconds by the unit that `interval` reads.
 UNITS = {"s": 1, "min": 60, "h": 3600}
@@ -125,8 +133,17 @@ def interval(text: str) -> Interval:
 
 
 def resuming(folder: Path | str) -> str:
-    """The command that goes on with the run in `folder`, as it can be typed where this one was."""
-    script = Path(sys.argv[0]).with_name("train.py")
+    """The command that goes on with the run in `folder`, as it can be typed where this one was.
+
+    Where that was no script of ours, such as in a notebook, with paths that hold anywhere.
+    """
+    called = Path(sys.argv[0])
+    if called.name in SCRIPTS:
+        script, folder = called.with_name("train.py"), Path(folder)
+    else:
+        script = Path(__file__).resolve().parents[1] / "scripts" / "train.py"
+        script = script if script.exists() else Path("scripts/train.py")
+        folder = Path(folder).resolve()
     return f"{_python()} {shlex.join([str(script), '--resume', str(folder)])}"
 
 
@@ -141,29 +158,86 @@ def _python() -> str:
 
 
 def run(main: Callable[[Sequence[str] | None], int]) -> NoReturn:
-    """Call a command's `main`; a user's mistake becomes one line on stderr and exit status 2."""
+    """Call a command's `main`, and exit with its status.
+
+    A user's mistake becomes one line on stderr and exit status 2, and so does output that cannot be
+    written: what the command does besides is done. A reader that has gone (`… | head`) is no error.
+    """
     gc.set_threshold(MUCH_GARBAGE)
-    before = signal.signal(signal.SIGINT, _interrupted)
-    try:
-        status = main(None)
-        sys.stdout.flush()
-    except JaxnnError as error:
-        print(f"error: {error}", file=sys.stderr)
-        status = USER_ERROR
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        status = INTERRUPTED
-    except BrokenPipeError:
-        # The reader of our output has gone (`… | head`): leave quietly, also at interpreter exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        status = 0
-    finally:
-        signal.signal(signal.SIGINT, before)
+    with output.steady() as (out, _):
+        status = _status(main)
+        out.flush()
+        if out.lost and not output.reader_has_gone():
+            print(
+                f"error: standard output cannot be written: {out.lost.strerror}; what would have "
+                "stood there is lost, the command was carried out all the same",
+                file=sys.stderr,
+            )
+            status = status or USER_ERROR
     raise SystemExit(status)
 
 
-def _interrupted(signum: int, frame: FrameType | None) -> None:
-    """Ctrl-C: KeyboardInterrupt, but for one that comes while a module is imported.
+def _status(main: Callable[[Sequence[str] | None], int]) -> int:
+    before = {signum: signal.signal(signum, _stop) for signum in interrupt.heeded()}
+    try:
+        if ignored := environment.set_aside():
+            print(f"{', '.join(ignored)}: ignored, results would depend on it", file=sys.stderr)
+        return main(None)
+    except BaseException as error:
+        return told(error)
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+
+
+def told(error: BaseException) -> int:
+    """Say on stderr what has ended a command: in one line, unless it is a fault of ours.
+
+    The exit status, which is never 1: some commands answer with that.
+    """
+    if isinstance(error, SystemExit) and not isinstance(error.code, str):
+        return error.code or 0
+    if isinstance(error, KeyboardInterrupt):
+        print("interrupted", file=sys.stderr)
+        return 128 + error.signum if isinstance(error, Stopped) else INTERRUPTED
+    if line := _one_line(error):
+        print(f"error: {line}", file=sys.stderr)
+    else:
+        traceback.print_exception(error)
+    return USER_ERROR
+
+
+def _one_line(error: BaseException) -> str | None:
+    """What a user can make of an error; None where that is nothing."""
+    if isinstance(error, JaxnnError | SystemExit):
+        return str(error)
+    if isinstance(error, MemoryError):
+        return "not enough memory: expected more of it, or smaller data, batches or networks"
+    if isinstance(error, RuntimeError | AssertionError) and not _has_device():
+        named = " and ".join(f"{k}={os.environ[k]}" for k in PLATFORMS if os.environ.get(k))
+        return f"{named or 'jax'}: expected a device that jax can use here, found none"
+    return None
+
+
+def _has_device() -> bool:
+    """Whether jax can compute, if it has been asked to."""
+    jax = sys.modules.get("jax")
+    try:
+        return jax is None or bool(jax.devices())
+    except (RuntimeError, AssertionError):
+        return False
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal has asked for the end."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(signal.Signals(signum).name)
+        self.signum = signum
+
+
+def _stop(signum: int, frame: FrameType | None) -> None:
+    """Raise `Stopped`, but for a signal that comes while a module is imported.
 
     Nothing is there to be tidied up yet, and an exception would end inside a library's own start,
     which reports it as a failure of its own or crashes.
@@ -171,6 +245,6 @@ def _interrupted(signum: int, frame: FrameType | None) -> None:
     while frame is not None:
         if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
             os.write(2, b"interrupted\n")
-            os._exit(INTERRUPTED)
+            os._exit(128 + signum)
         frame = frame.f_back
-    raise KeyboardInterrupt
+    raise Stopped(signum)

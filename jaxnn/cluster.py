@@ -14,14 +14,13 @@ import socket
 import sys
 import tempfile
 import time
-import traceback
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
-from jaxnn import cli
-from jaxnn.errors import JaxnnError, UsageError
+from jaxnn import cli, output
+from jaxnn.errors import UsageError
 
 #: Found by jax in the environment that Slurm's srun, Open MPI's mpirun and their like make.
 AUTO = "auto"
@@ -85,15 +84,8 @@ def run(cluster: Cluster, devices: int | None, command: Callable[[Cluster], int]
     try:
         _join(cluster, devices)
         status = command(cluster)
-    except JaxnnError as error:
-        print(f"error: {error}", file=sys.stderr)
-        _leave(cluster, cli.USER_ERROR)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        _leave(cluster, cli.INTERRUPTED)
-    except BaseException:
-        traceback.print_exc()
-        _leave(cluster, 1)
+    except BaseException as error:
+        _leave(cluster, cli.told(error))
     if status:
         _leave(cluster, status)
     sys.stdout.flush()
@@ -220,10 +212,10 @@ def _watched(cluster: Cluster) -> Cluster:
         os.close(mouth)
         _watch(cluster, ear, Path(path))
     os.close(ear)
-    sys.stdout, sys.stderr = (
-        os.fdopen(os.dup(own.fileno()), "w", 1, own.encoding, own.errors)
-        for own in (sys.stdout, sys.stderr)
-    )
+    for descriptor, name in ((1, "stdout"), (2, "stderr")):
+        own = getattr(sys, name)
+        copy = os.fdopen(os.dup(own.fileno()), "w", 1, own.encoding, own.errors)
+        setattr(sys, name, output.Output(copy, descriptor))
     os.dup2(log, 1)
     os.dup2(log, 2)
     import resource  # not on Windows
@@ -272,8 +264,7 @@ def how_to_go_on(folder: str) -> str:
 
 def _leave(cluster: Cluster, status: int) -> NoReturn:
     """End the process without the runtime's farewell, which waits for those who are lost."""
-    with suppress(BrokenPipeError):
-        sys.stdout.flush()
+    sys.stdout.flush()
     sys.stderr.flush()
     cluster.tell(TOLD)
     os._exit(status)

@@ -12,7 +12,7 @@ from rich import box, progress
 from rich.console import Console
 from rich.table import Table
 
-from jaxnn import cli, parallel
+from jaxnn import cli, output, parallel
 from jaxnn.config import Config
 from jaxnn.data import Dataset
 from jaxnn.fit import Progress, Record
@@ -22,15 +22,17 @@ from jaxnn.runs import Run
 
 
 def console(**options: Any) -> Console:
-    """Standard output: styled on a terminal, plain text elsewhere."""
-    return Console(highlight=False, soft_wrap=True, **options)
+    """Standard output: styled on a terminal, plain text elsewhere.
+
+    Names are printed as they are: `[b]` and `:smile:` in a path mean nothing.
+    """
+    options = {"soft_wrap": True, **options}
+    return Console(highlight=False, markup=False, emoji=False, **options)
 
 
 def notice(line: str) -> None:
     """One prominent line on standard error."""
-    Console(stderr=True, highlight=False, soft_wrap=True).print(
-        line, style="bold yellow", markup=False
-    )
+    console(stderr=True).print(line, style="bold yellow")
 
 
 def summary(dataset: Dataset, config: Config, mesh: Mesh, done: int = 0) -> None:
@@ -43,8 +45,7 @@ def summary(dataset: Dataset, config: Config, mesh: Mesh, done: int = 0) -> None
         f"network   {sizes}, {config.activation} and softmax; lr {config.lr:g}, "
         f"beta {config.beta:g}, batches of {config.batch_size}, seed {config.seed}\n"
         f"{_beyond(config)}"
-        f"device    {_devices(mesh)}, jax {jax.__version__}{resumed}",
-        markup=False,
+        f"device    {_devices(mesh)}, jax {jax.__version__}{resumed}"
     )
     devices, cores = len(mesh.local_devices), parallel.cores()
     if jax.default_backend() == "cpu" and devices > cores:
@@ -73,8 +74,7 @@ def verdict(check: GradientReport) -> None:
     """One line: the gradients hold, and how closely."""
     console().print(
         f"verified  every hand-written gradient agrees with jax.grad: largest relative error "
-        f"{check.max_relative_error:.1e}",
-        markup=False,
+        f"{check.max_relative_error:.1e}"
     )
 
 
@@ -94,7 +94,7 @@ def epochs(steps: Iterable[Progress], total: int, done: int) -> Iterator[Progres
     with bar:
         task = bar.add_task("training", total=total, completed=done)
         for step in steps:
-            out.print(_line(step.history[-1], total), markup=False)
+            out.print(_line(step.history[-1], total))
             bar.update(task, completed=len(step.history))
             yield step
 
@@ -110,11 +110,23 @@ def _line(record: Record, total: int) -> str:
 
 
 def how_to_resume(run: Run, progress: Progress, saved: str = "everything is saved") -> None:
-    """After an interruption: what is saved, and the command that goes on."""
-    console().print(
+    """After an interruption: what is saved, and the command that goes on.
+
+    On standard error where standard output has no reader any more.
+    """
+    silent = output.reader_has_gone()
+    console(stderr=silent).print(
+        f"{'nobody reads the output any more: ' if silent else ''}"
         f"interrupted after epoch {len(progress.history)} of {run.config.epochs}; {saved}. To go "
-        f"on:\n  {cli.resuming(run.folder)}",
-        markup=False,
+        f"on:\n  {cli.resuming(run.folder)}"
+    )
+
+
+def ended(run: Run, progress: Progress, error: BaseException) -> None:
+    """After an error that nobody expected: what is saved, and the command that goes on."""
+    notice(
+        f"{type(error).__name__} after epoch {len(progress.history)} of {run.config.epochs}; all "
+        f"epochs before are saved. To go on: {cli.resuming(run.folder)}"
     )
 
 
@@ -129,7 +141,7 @@ def table(report: Report, accuracy: float) -> str:
             grid.add_row("accuracy", "", "", f"{accuracy:.4f}", f"{values['support']:.0f}")
         grid.add_row(row, *_cells(values))
     text = io.StringIO()
-    Console(file=text, width=80).print(grid)
+    console(file=text, width=80, soft_wrap=False).print(grid)
     lines = [line.rstrip() for line in text.getvalue().splitlines()]
     return "\n".join(lines).strip("\n") + "\n"
 
@@ -147,11 +159,10 @@ def outcome(table: str, result: Mapping[str, Any]) -> None:
         f"\n{table}\n"
         f"{alone}test accuracy {result['test_accuracy']:.2%} after {result['epochs']} epochs; "
         f"{result['train_seconds']:.1f} s of training, {result['total_seconds']:.1f} s in all"
-        f"{' since it was resumed' if result['resumed_after'] else ''}",
-        markup=False,
+        f"{' since it was resumed' if result['resumed_after'] else ''}"
     )
 
 
 def where(folder: Path) -> None:
     """Where everything lies."""
-    console().print(f"results in {folder}", markup=False)
+    console().print(f"results in {folder}")

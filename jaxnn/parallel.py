@@ -10,6 +10,7 @@ The equations know nothing of it. m is the whole batch, whether D divides it or 
 """
 
 import os
+import re
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, TypeVar
@@ -20,6 +21,12 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxnn.errors import PeerLostError, UsageError
 
 T = TypeVar("T")
+
+#: How the runtime's messages begin, or what they name, where a process cannot reach another one.
+LOST = re.compile(
+    "(UNKNOWN|INTERNAL|UNAVAILABLE|ABORTED|CANCELLED|DEADLINE_EXCEEDED|FAILED_PRECONDITION): "
+    "|.*Gloo"
+)
 
 #: The mesh's only axis.
 EXAMPLES = "examples"
@@ -78,13 +85,13 @@ def share_out(mesh: Mesh, tree: Any) -> Any:
 
 
 def together(function: Callable[..., T]) -> Callable[..., T]:
-    """Where several processes compute together, an error is the loss of one of them."""
+    """Where several processes compute together, the runtime's error is the loss of one of them."""
 
     def call(*args: Any, **options: Any) -> T:
         try:
             return function(*args, **options)
         except (jax.errors.JaxRuntimeError, ValueError) as error:
-            if jax.process_count() == 1:
+            if jax.process_count() == 1 or not LOST.match(str(error)):
                 raise
             reason = str(error).partition(" [")[0].partition("\n")[0].rstrip(":")
             raise PeerLostError(f"another process of this run is lost ({reason:.120})") from error

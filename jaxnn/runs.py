@@ -15,8 +15,9 @@ import math
 import platform
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import fields
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -140,24 +141,24 @@ def create(out: str | None, config: Config, data: dict[str, Any]) -> Run:
     return run
 
 
-def saved(run: Run, steps: Iterable[Progress], every: Interval) -> Iterator[Progress]:
+def saved(run: Run, steps: Iterable[Progress], every: Interval) -> Generator[Progress, None, None]:
     """Pass the epochs through, each with its line of history written, and its checkpoint if due.
 
-    The last epoch has its checkpoint however the steps end: done, interrupted or diverged.
-    Raises `StorageError` as `save` does.
+    The last epoch has its checkpoint however the steps end, or whoever takes them: done, with any
+    exception, or closed. Raises `StorageError` as `save` does.
     """
     unsaved, epochs, begun = None, 0, time.monotonic()
     try:
         for progress in steps:
-            record(run, progress)
             unsaved, epochs = progress, epochs + 1
+            record(run, progress)
             if every.is_over(epochs, time.monotonic() - begun):
                 keep(run, progress)
                 unsaved, epochs, begun = None, 0, time.monotonic()
             yield progress
     except StorageError:
         raise
-    except Exception:
+    except BaseException:
         if unsaved:
             keep(run, unsaved)
         raise
@@ -195,7 +196,8 @@ def keep_teacher(run: Run, teacher: Teacher | None) -> None:
     """The teacher's parameters, so that the run can go on without the teacher's own folder."""
     if teacher is not None:
         arrays = {name: np.asarray(value) for name, value in teacher.params.items()}
-        arrayfile.save(run.folder / TEACHER, arrays, {"activation": teacher.activation})
+        with _writable(run.folder):
+            arrayfile.save(run.folder / TEACHER, arrays, {"activation": teacher.activation})
 
 
 def load_teacher(run: Run) -> Teacher | None:
@@ -215,7 +217,8 @@ def load(folder: Path, notice: Any) -> tuple[Run, Progress]:
     """The run in `folder` and its latest whole state.
 
     A damaged checkpoint is named to `notice` and the one before it taken. Raises `CheckpointError`
-    where the folder has none that is whole.
+    where the folder has none that is whole, and `UsageError` where the run has settings that this
+    version does not know, or `config.json` others than the run.
     """
     paths = _checkpoints(folder)
     if not paths:
@@ -224,9 +227,12 @@ def load(folder: Path, notice: Any) -> tuple[Run, Progress]:
         )
     for path in reversed(paths):
         try:
-            return _read_checkpoint(folder, path)
+            run, progress = _read_checkpoint(folder, path)
         except CheckpointError as error:
             notice(f"{error}; trying the checkpoint before it")
+            continue
+        _require_same_settings(folder / CONFIG, run.config)
+        return run, progress
     raise CheckpointError(f"{folder}: none of its {len(paths)} checkpoints is whole")
 
 
@@ -240,31 +246,44 @@ def require_same_data(run: Run, dataset: Dataset) -> None:
 
 
 def reopen(run: Run, progress: Progress) -> None:
-    """Make the folder agree with the state that training goes on from."""
-    _write_config(run)
+    """Make the folder agree with the state that training goes on from.
+
+    The results of fewer epochs stay until `finish` replaces them. Raises `UsageError` where the
+    folder cannot be written.
+    """
     lines = (json.dumps(record, allow_nan=False) + "\n" for record in progress.history)
-    write_bytes(run.folder / HISTORY, "".join(lines).encode())
-    for name in (REPORT, RESULT):
-        (run.folder / name).unlink(missing_ok=True)
+    with _writable(run.folder, "--resume"):
+        _write_config(run)
+        write_bytes(run.folder / HISTORY, "".join(lines).encode())
 
 
 def is_complete(run: Run, progress: Progress) -> bool:
-    """Whether nothing is left to do: no epoch, no result and no report."""
-    written = all((run.folder / name).exists() for name in (RESULT, REPORT))
-    return written and len(progress.history) >= run.config.epochs
+    """Whether nothing is left to do: no epoch, no result of all epochs and no report of it."""
+    if len(progress.history) < run.config.epochs or not (run.folder / REPORT).exists():
+        return False
+    try:
+        return bool(json.loads((run.folder / RESULT).read_bytes())["epochs"] == run.config.epochs)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return False
 
 
 def finish(run: Run, params: Params, result: Mapping[str, Any], table: str) -> None:
     """The parameters, the table and, last of the three, the figures.
 
-    The file of parameters says what they are and what came of them, under a checksum, but for the
-    seconds: equal runs write equal files.
+    The file of parameters says what they are and what came of them, under a checksum, but not in
+    how many seconds or sittings: equal runs write equal files. A report of earlier results goes
+    first, so that there is one of these results or none.
     """
+    (run.folder / REPORT).unlink(missing_ok=True)
     notes = {
         "config": run.config.to_dict(),
         "data": run.data,
         "versions": run.versions,
-        "result": {name: value for name, value in result.items() if "seconds" not in name},
+        "result": {
+            name: value
+            for name, value in result.items()
+            if "seconds" not in name and name != "resumed_after"
+        },
     }
     arrays = {name: np.asarray(value) for name, value in params.items()}
     arrayfile.save(run.folder / PARAMETERS, arrays, notes)
@@ -274,18 +293,27 @@ def finish(run: Run, params: Params, result: Mapping[str, Any], table: str) -> N
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Only one process trains in a folder. Raises `UsageError` where another one does already."""
-    if not folder.is_dir():
-        found = "a file" if folder.exists() else "nothing of that name"
-        raise UsageError(f"{folder}: expected the folder of a run, found {found}")
-    if not (folder / CHECKPOINTS).is_dir():
-        raise UsageError(f"{folder}: expected the folder of a run, found no {CHECKPOINTS}/ in it")
+    """Only one process trains in a folder.
+
+    Raises `UsageError` where another one does already, or the folder is no run's or read-only.
+    """
     lock = FileLock(folder / ".lock")
+    with _writable(folder, "--resume"):
+        if not folder.is_dir():
+            found = "a file" if folder.exists() else "nothing of that name"
+            raise UsageError(f"{folder}: expected the folder of a run, found {found}")
+        if not (folder / CHECKPOINTS).is_dir():
+            raise UsageError(
+                f"{folder}: expected the folder of a run, found no {CHECKPOINTS}/ in it"
+            )
+        try:
+            lock.acquire(timeout=0)
+        except Timeout as error:
+            raise UsageError(f"{folder}: another process is training in this folder") from error
     try:
-        with lock.acquire(timeout=0):
-            yield
-    except Timeout as error:
-        raise UsageError(f"{folder}: another process is training in this folder") from error
+        yield
+    finally:
+        lock.release()
 
 
 def _write_config(run: Run) -> None:
@@ -324,12 +352,15 @@ def sensible_notes(path: Path) -> Iterator[None]:
     """What notes that make no sense raise within this block becomes a `CheckpointError`."""
     try:
         yield
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from error
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise CheckpointError(f"{path}: not the notes of a run ({error!r:.200})") from error
 
 
 def noted(folder: Path, notes: Mapping[str, Any]) -> Run:
     """The run that a file's notes describe; raises what `sensible_notes` expects."""
+    _require_known(notes["config"], notes["versions"])
     run = Run(folder, Config.from_dict(notes["config"]), notes["data"], notes["versions"])
     texts = [run.data[name] for name in ("name", "argument", "sha256")]
     counts = [run.data["n_x"], run.data["n_classes"], *run.config.n_h]
@@ -347,6 +378,39 @@ def noted(folder: Path, notes: Mapping[str, Any]) -> Run:
     ):
         raise ValueError("names, sizes or versions that make no sense")
     return run
+
+
+def _require_known(settings: Any, versions: Any) -> None:
+    """Raises `UsageError` where settings have names that no `Config` has."""
+    unknown = [name for name in dict(settings) if name not in {f.name for f in fields(Config)}]
+    if unknown:
+        raise UsageError(
+            f"expected settings that jaxnn {jaxnn.__version__} knows, found "
+            f"{', '.join(map(repr, unknown)):.200}: go on with the version that began the run, "
+            f"jaxnn {versions['jaxnn']:.40}, or begin a new one"
+        )
+
+
+def _require_same_settings(path: Path, config: Config) -> None:
+    """Raises `UsageError` where a run's `config.json` has been changed; epochs may be added.
+
+    The checkpoints are what counts: a file that is damaged or gone is written anew.
+    """
+    try:
+        found = json.loads(path.read_bytes())
+        settings, wrote = dict(found["config"]), found.get("versions", {}).get("jaxnn", "unknown")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return
+    try:
+        _require_known(settings, {"jaxnn": str(wrote)})
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from error
+    for name, value in config.to_dict().items():
+        if name != "epochs" and name in settings and settings[name] != value:
+            raise UsageError(
+                f"{path}: expected {name} {value!r:.60} as the run began, found "
+                f"{settings[name]!r:.60}: put it back, or begin a new run"
+            )
 
 
 def _history(records: Any, config: Config) -> tuple[Record, ...]:
@@ -389,12 +453,12 @@ def _rescue(run: Run, progress: Progress) -> str:
 
 
 @contextmanager
-def _writable(folder: Path) -> Iterator[None]:
+def _writable(folder: Path, flag: str = "--out") -> Iterator[None]:
     """An OSError within becomes a `UsageError`."""
     try:
         yield
     except OSError as error:
-        raise UsageError(f"--out {folder}: cannot write there: {error.strerror}") from error
+        raise UsageError(f"{flag} {folder}: cannot write there: {error.strerror}") from error
 
 
 def _unused(name: str) -> Path:

@@ -51,8 +51,7 @@ def summary(dataset: Dataset, configs: Sequence[Config]) -> None:
         f"runs      {len(configs)}: {len(configs) // seeds} × {seeds} seeds, "
         f"{configs[0].epochs} epochs\n"
         f"devices   {len(devices)} × {devices[0].platform} ({devices[0].device_kind}), "
-        f"jax {jax.__version__}",
-        markup=False,
+        f"jax {jax.__version__}"
     )
 
 
@@ -61,8 +60,7 @@ def choice(best: Point, config: Config) -> None:
     names = ", ".join(f"{axis} {shown(getattr(config, axis))}" for axis in AXES)
     display.console().print(
         f"chosen    {names}; of its runs seed {config.seed} has the lowest validation loss, "
-        f"{best.runs[config]['validation_loss']:.4f} after epoch {best.runs[config]['epoch']}",
-        markup=False,
+        f"{best.runs[config]['validation_loss']:.4f} after epoch {best.runs[config]['epoch']}"
     )
 
 
@@ -83,7 +81,7 @@ def epochs(steps: Iterable[Standing], configs: Sequence[Config]) -> Iterator[Sta
         task = bar.add_task("training", total=sum(config.epochs for config in configs))
         names = differing(configs)
         for standing in steps:
-            out.print(_line(standing, names), markup=False)
+            out.print(_line(standing, names))
             bar.update(task, completed=standing.done)
             yield standing
 

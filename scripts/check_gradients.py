@@ -95,15 +95,15 @@ def main(arguments: Sequence[str] | None) -> int:
     options = flags.parse_args(arguments)
     try:
         return command(flags, options)
-    except JaxnnError as error:
+    except Exception as error:
         if options.json:
             print(unable(error))
         raise
 
 
-def unable(error: JaxnnError) -> str:
+def unable(error: Exception) -> str:
     """The object that stands for a report where nothing could be checked."""
-    return json.dumps({"ok": None, "error": str(error)}, ensure_ascii=False)
+    return json.dumps({"ok": None, "error": str(error) or type(error).__name__}, ensure_ascii=False)
 
 
 def command(flags: Parser, options: argparse.Namespace) -> int:

@@ -171,6 +171,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             latest = standing
     except Interrupted as interrupted:
         status = interrupted.exit_status
+    except BaseException:
+        if latest is not None:
+            report(folder, dataset, args, latest, checks, begun)
+        raise
     if latest is not None:
         report(folder, dataset, args, latest, checks, begun)
     display.where(folder)
@@ -232,7 +236,7 @@ def report(
     data = runs.describe(dataset, args.data)
     more = {"data": data, "versions": runs.versions(), "seconds": time.perf_counter() - begun}
     sweep_report.write(folder, latest, found, more, dataset.name, not args.no_plots)
-    display.console().print(f"\n{sweep_report.table(found)}", markup=False)
+    display.console().print(f"\n{sweep_report.table(found)}")
     best = best_point(found)
     if best is None:
         raise TrainingDivergedError(

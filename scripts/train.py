@@ -3,13 +3,14 @@
 import argparse
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jaxnn import cli, cluster
 from jaxnn.config import Config
-from jaxnn.errors import PeerLostError, TrainingDivergedError, UsageError
+from jaxnn.errors import PeerLostError, StorageError, TrainingDivergedError, UsageError
 from jaxnn.flags import ACTIVATIONS, add_beyond, add_devices
 from jaxnn.interval import EVERY_EPOCH, Interval
 from jaxnn.recipes import RECIPES, listing
@@ -389,9 +390,10 @@ def train(
     epochs = until_interrupted(fit(training_set, run.config, latest, engine.result()), agree)
     shown = display.epochs(epochs, run.config.epochs, len(latest.history))
     try:
-        for progress in runs.saved(run, shown, options.checkpoint_every):
-            latest = progress
-            experiment.prepare_conclusion()
+        with closing(runs.saved(run, shown, options.checkpoint_every)) as saved:
+            for progress in saved:
+                latest = progress
+                experiment.prepare_conclusion()
     except Interrupted as interrupted:
         display.how_to_resume(run, latest)
         return interrupted.exit_status
@@ -402,6 +404,11 @@ def train(
         ) from error
     except PeerLostError as error:
         raise PeerLostError(f"{error}{cluster.how_to_go_on(str(run.folder))}") from error
+    except StorageError:
+        raise
+    except BaseException as error:
+        display.ended(run, latest, error)
+        raise
     seconds = time.perf_counter() - options.begun
     conclusion = experiment.conclude(run, dataset, latest, check, seconds, resumed_after)
     display.outcome(conclusion.table, conclusion.result)

@@ -57,7 +57,7 @@ BELOW = {
         "shuffle",
         "training",
     },
-    "cluster": {"cli", "errors", "parallel"},
+    "cluster": {"cli", "errors", "output", "parallel"},
     "parallel": {"errors", "training"},
     "feeding": {
         "compilation",

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the first one ends after the current step, the second one at once."""
+"""Ctrl-C, SIGTERM and SIGHUP: the first one ends after the current step, a second one at once."""
 
 import os
 import signal
@@ -21,7 +21,17 @@ def send(signum):
     signal.pthread_kill(threading.main_thread().ident, signum)
 
 
-@pytest.mark.parametrize(("signum", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.fixture(autouse=True)
+def not_under_nohup():
+    """Whoever runs these tests may have had SIGHUP ignored."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.parametrize(
+    ("signum", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
 def test_the_step_is_finished_and_passed_on_and_no_other_begun(signum, status, capsys):
     begun, passed = [], []
 
@@ -39,8 +49,21 @@ def test_the_step_is_finished_and_passed_on_and_no_other_begun(signum, status, c
     assert "once more stops at once" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("second", SIGNALS)
-def test_a_second_signal_stops_at_once(second, monkeypatch):
+def test_under_nohup_a_closed_terminal_ends_nothing():
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+    def steps():
+        send(signal.SIGHUP)
+        yield from range(3)
+
+    assert list(until_interrupted(steps())) == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    "more", [[signal.SIGINT], [signal.SIGTERM], [signal.SIGHUP, signal.SIGTERM]]
+)
+def test_a_second_signal_stops_at_once(more, monkeypatch):
+    """But for SIGHUP: a shell that ends passes it on to its jobs, and the system sends another."""
     noted, stopped, finished = threading.Event(), threading.Event(), []
 
     class Stopped(BaseException):
@@ -53,7 +76,8 @@ def test_a_second_signal_stops_at_once(second, monkeypatch):
     def one_long_step():
         send(signal.SIGINT)
         assert noted.wait(PATIENCE)
-        send(second)
+        for signum in more:
+            send(signum)
         finished.append(not stopped.wait(PATIENCE))
         yield 0
 
@@ -61,7 +85,7 @@ def test_a_second_signal_stops_at_once(second, monkeypatch):
     monkeypatch.setattr(interrupt, "print", lambda *_, **__: noted.set(), raising=False)
     with pytest.raises(Stopped) as caught:
         list(until_interrupted(one_long_step()))
-    assert caught.value.args == (128 + second,)
+    assert caught.value.args == (128 + more[-1],)
     assert finished == [False]
 
 

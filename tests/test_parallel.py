@@ -124,6 +124,24 @@ def test_the_error_of_several_processes_is_the_loss_of_one(monkeypatch):
         parallel.together(fails)()
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        ValueError("operands could not be broadcast together"),
+        jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 bytes"),
+    ],
+)
+def test_an_error_of_this_process_is_not_called_the_loss_of_another(monkeypatch, error):
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+
+    def fails():
+        raise error
+
+    with pytest.raises(type(error)) as caught:
+        parallel.together(fails)()
+    assert caught.value is error
+
+
 def test_more_devices_than_there_are_is_an_error():
     with pytest.raises(UsageError, match="--devices 4: expected 1 to 3, the number of CPU devices"):
         parallel.mesh(4)

@@ -1,6 +1,7 @@
 """Whichever epochs have a checkpoint: the last one has, and history and resumption are the same."""
 
 import json
+import shutil
 
 import pytest
 
@@ -77,13 +78,13 @@ def test_a_run_that_is_killed_after_any_epoch_goes_on_to_the_same_bits(tmp_path,
         runs.save(run, steps[0])
         saved = runs.saved(run, steps[1:], Interval(epochs=every))
         assert len([next(saved) for _ in range(cut)]) == cut
-        saved.close()
+        folder = shutil.copytree(folder, tmp_path / f"{cut}-killed")
         again, progress = runs.load(folder, pytest.fail)
         assert len(progress.history) == cut - cut % every
         runs.reopen(again, progress)
         rest = steps[len(progress.history) + 1 :]
         assert len(list(runs.saved(again, rest, Interval(epochs=2)))) == len(rest)
-        assert history(run) == list(steps[-1].history)
+        assert history(again) == list(steps[-1].history)
         assert same(runs.load(folder, pytest.fail)[1], steps[-1])
 
 
@@ -91,14 +92,23 @@ def test_the_states_between_checkpoints_are_those_of_the_uninterrupted_run(run, 
     """The rest is computed anew here, not replayed."""
     saved = runs.saved(run, steps[1:], Interval(epochs=2))
     next(saved), next(saved), next(saved)
-    saved.close()
     _, progress = runs.load(run.folder, pytest.fail)
     *_, last = fit(small.dataset(), CONFIG, progress)
     assert same_bits((last.state, last.best), (steps[-1].state, steps[-1].best))
     assert without_time(last.history) == without_time(steps[-1].history)
 
 
-@pytest.mark.parametrize("end", [Interrupted(2), TrainingDivergedError("too far")])
+@pytest.mark.parametrize(
+    "end",
+    [
+        Interrupted(2),
+        TrainingDivergedError("too far"),
+        KeyboardInterrupt(),
+        SystemExit(1),
+        MemoryError(),
+    ],
+    ids=lambda end: type(end).__name__,
+)
 def test_however_the_epochs_end_the_last_one_is_saved(run, steps, end):
     def cut_short():
         yield from steps[1:4]
@@ -108,6 +118,14 @@ def test_however_the_epochs_end_the_last_one_is_saved(run, steps, end):
         list(runs.saved(run, cut_short(), Interval(epochs=2)))
     assert epochs_saved(run) == [2, 3]
     assert same(runs.load(run.folder, pytest.fail)[1], steps[3])
+
+
+def test_the_last_epoch_is_saved_when_nobody_takes_the_next_one(run, steps):
+    """What raises an exception between two epochs closes the generator, wherever it stands."""
+    saved = runs.saved(run, steps[1:], Interval(epochs=9))
+    next(saved), next(saved)
+    saved.close()
+    assert epochs_saved(run) == [0, 2]
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from jaxnn import cli, fit, results, runs
+from jaxnn import arrayfile, cli, experiment, fit, results, runs
 from jaxnn.config import Config
 from jaxnn.errors import UsageError
 from jaxnn.losses import cross_entropy_derivative
@@ -359,6 +359,68 @@ class TestResume:
         assert outcome.status == 2
         assert re.search(message, outcome.err), outcome.err
         assert {p: p.read_bytes() for p in before} == before
+
+    def test_the_old_result_stays_until_the_new_one_is_there(self, train, run, finished):
+        """Killed while it trains, and once more before its results: they are made up later."""
+        old = {name: (run / name).read_bytes() for name in ("result.json", "report.html")}
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(experiment, "conclude", lambda *_: pytest.fail("killed"))
+            with pytest.raises(pytest.fail.Exception):
+                commands.script("train").main(["--resume", "run", "--epochs", "3"])
+        assert {name: (run / name).read_bytes() for name in old} == old
+        assert train("--resume", "run", "--no_plots").status == 0
+        result = json.loads((run / "result.json").read_text())
+        assert (result["epochs"], result["resumed_after"]) == (3, 3)
+        assert "all 3 epochs are done" in train("--resume", "run").err
+        name = "parameters.safetensors"
+        assert (run / name).read_bytes() == (finished / "3" / name).read_bytes()
+
+    @pytest.mark.parametrize("operation", ["open", "mkstemp"])
+    def test_a_folder_that_cannot_be_written_is_said_in_one_line(
+        self, train, run, monkeypatch, operation
+    ):
+        """Where the lock is made, and where the first file is written."""
+
+        def read_only(*arguments, **options):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+        with monkeypatch.context() as patch:
+            if operation == "open":
+                patch.setattr(runs.FileLock, "acquire", read_only)
+            else:
+                patch.setattr(runs.tempfile, operation, read_only)
+            outcome = train("--resume", "run", "--epochs", 3)
+        expected = "error: --resume run: cannot write there: Read-only file system\n"
+        assert (outcome.status, outcome.err) == (2, expected)
+
+    @pytest.mark.parametrize(
+        ("name", "value", "message"),
+        [
+            ("mixup", 0.2, "config.json: expected settings that jaxnn .* knows, found 'mixup': go"),
+            ("lr", 0.1, "config.json: expected lr 0.5 as the run began, found 0.1: put it back"),
+        ],
+    )
+    def test_settings_that_are_not_those_of_the_run_are_refused(
+        self, train, run, name, value, message
+    ):
+        path = run / "config.json"
+        written = json.loads(path.read_text())
+        written["config"][name] = value
+        path.write_text(json.dumps(written))
+        outcome = train("--resume", "run", "--epochs", 3)
+        assert outcome.status == 2
+        assert re.match(f"error: run/{message}", outcome.err), outcome.err
+        assert outcome.err.count("\n") == 1
+
+    def test_settings_of_another_version_in_the_checkpoints_are_refused(self, train, run):
+        for path in (run / "checkpoints").iterdir():
+            arrays, notes = arrayfile.load(path)
+            notes["config"]["mixup"], notes["versions"]["jaxnn"] = 0.2, "9.9"
+            arrayfile.save(path, arrays, notes)
+        outcome = train("--resume", "run", "--epochs", 3)
+        assert outcome.status == 2
+        assert re.match(r"error: run/checkpoints/epoch-000002.*found 'mixup'.* 9\.9", outcome.err)
+        assert outcome.err.count("\n") == 1
 
     def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_it_used(
         self, train, run, finished

@@ -23,7 +23,7 @@ def bars() -> Iterator[Report]:
     from rich.progress import Progress as Bars
     from rich.progress import TaskID
 
-    console = Console(stderr=True)
+    console = Console(stderr=True, markup=False, emoji=False)
     tasks: dict[str, TaskID] = {}
     with Bars(console=console, disable=not console.is_terminal) as shown:
 
