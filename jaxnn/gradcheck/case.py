@@ -72,7 +72,7 @@ class Case:
             self.wide = Tree.of(cast(params, np.float64))
             self.point = {p: np.asarray(v) for p, v in self.wide.real().items()}
             self._value_and_gradient = reference.prepare(
-                jax.value_and_grad(self._loss_at), self.point
+                jax.value_and_grad(self.loss_at), self.point
             )
             try:
                 value, self.raw_truth = self._value_and_gradient(self.point)
@@ -87,7 +87,7 @@ class Case:
 
     # -- The truth -----------------------------------------------------------------------------
 
-    def _loss_at(self, values: Mapping[str, Any]) -> Any:
+    def loss_at(self, values: Mapping[str, Any]) -> Any:
         value = self.loss(self.wide.with_values(values), *self.wide_args)
         if jnp.shape(value) != ():
             raise JaxnnError(

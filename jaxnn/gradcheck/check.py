@@ -1,18 +1,28 @@
 """`check_gradients`: the examination of a hand-written gradient of any loss."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from jaxnn.gradcheck import witness
 from jaxnn.gradcheck.case import Answer, Case
-from jaxnn.gradcheck.compare import LeafReport, as_real, compare_leaves, epsilon, incomparable
+from jaxnn.gradcheck.compare import (
+    NOISE_FACTOR,
+    LeafReport,
+    as_real,
+    compare_leaves,
+    epsilon,
+    incomparable,
+    largest,
+)
 from jaxnn.gradcheck.diagnosis import blame, name_causes
 from jaxnn.gradcheck.explanations import sentence
+from jaxnn.gradcheck.kinks import Along
 from jaxnn.gradcheck.reference import float64_rules, floating
 from jaxnn.gradcheck.report import Finding, GradientReport
-from jaxnn.gradcheck.verdict import Intervals, by_differences, judge, right
+from jaxnn.gradcheck.verdict import AtKinks, at_kinks, by_differences, judge, right
 
 
 def check_gradients(
@@ -52,19 +62,29 @@ def _examined(case: Case, answer: Answer) -> GradientReport:
     if wide and not right(verdict.leaves) and right(judge(case, wide, wide, used, None).leaves):
         wide = None  # Only in the caller's dtype is it wrong.
     given = {path: as_real(value) for path, value in (wide or answer).leaves.items()}
-    intervals: Intervals = {}
+    kinks = AtKinks({}, None)
     with float64_rules():
         testimony = witness.examine(case.value, case.point, case.truth, given)
         if not right(verdict.leaves) or testimony.status != "confirms":
-            intervals = witness.kinks(case.true_gradient, case.point, case.truth)
-    if any(np.any(low < high) for low, high in intervals.values()):
-        verdict = judge(case, answer, wide, used, intervals)
+            beside = witness.kinks(case.true_gradient, case.point, case.truth)
+            if any(np.any(low < high) for low, high in beside.values()):
+                kinks = at_kinks(case, given, beside)
+    excused = not right(verdict.leaves)
+    if kinks.intervals:
+        verdict = judge(case, answer, wide, used, kinks.intervals)
     leaves, precision, floors = verdict
-    if not right(leaves) and testimony.status == "disputes":
+    along = kinks.separated(case, given, floors) if excused and right(leaves) else None
+    if along:
+        leaves = tuple(_separated(leaf, along) for leaf in leaves)
+    if not right(leaves) and not along and testimony.status == "disputes":
         leaves = by_differences(case, leaves, given)
     findings = []
-    if not right(leaves):
-        findings = name_causes(case, given, wide or answer, intervals, floors, used)
+    if along:
+        findings = [_ties(case, along)]
+    elif not right(leaves):
+        findings = _beyond_kinks(case, leaves) or name_causes(
+            case, given, wide or answer, kinks.intervals, floors, used
+        )
     if testimony.status == "disputes":
         case.notes.append(_dispute(testimony))
     return GradientReport(
@@ -75,6 +95,33 @@ def _examined(case: Case, answer: Answer) -> GradientReport:
         notes=(*case.notes, *_kink_notes(leaves)),
         precision=str(precision),
     )
+
+
+def _separated(leaf: LeafReport, along: Along) -> LeafReport:
+    """A leaf whose entries are wrong together, though each by itself may be right."""
+    wrong = int(np.count_nonzero(along.way[leaf.path]))
+    return replace(leaf, ok=not wrong, wrong=wrong)
+
+
+def _ties(case: Case, along: Along) -> Finding:
+    paths = [path for path, v in along.way.items() if v.any()]
+    count = sum(int(np.count_nonzero(along.way[path])) for path in paths)
+    detail = (
+        f"along a direction through {count} entries on kinks yours is {along.given:.6g} and the "
+        f"loss leaves open {along.low:.6g} to {along.high:.6g}"
+    )
+    return blame(case, "ties", paths, detail)
+
+
+def _beyond_kinks(case: Case, leaves: tuple[LeafReport, ...]) -> list[Finding]:
+    """The finding where all that is wrong is on a kink."""
+    wrong = [leaf for leaf in leaves if not leaf.ok]
+    if any(leaf.beyond is None for leaf in wrong):
+        return []
+    leaf = wrong[0]
+    low, high = leaf.beyond or (0.0, 0.0)
+    detail = f"{leaf.given:.6g} is not between {low:.6g} and {high:.6g}"
+    return [blame(case, "beyond_kink", [leaf.path for leaf in wrong], detail)]
 
 
 # -- What cannot be compared -----------------------------------------------------------------------
@@ -129,8 +176,10 @@ def _changed(case: Case, answer: Answer, other: Answer) -> list[str]:
         if path not in other.leaves:
             return True
         values = answer.leaves[path], other.leaves[path]
-        floors = case.floors(max(case.dtype, *(v.dtype for v in values), key=epsilon))
-        return not _alike(*values, floors[path])
+        coarsest = max(case.dtype, *(v.dtype for v in values), key=epsilon)
+        # Two answers are alike to the rounding of their own size: at a kink the truth may be 0.
+        own = NOISE_FACTOR * epsilon(coarsest) * largest(*map(as_real, values))
+        return not _alike(*values, case.floors(coarsest)[path] + own)
 
     paths = [path for path in answer.leaves if differs(path)]
     if paths:

@@ -40,6 +40,7 @@ class LeafReport:
     wrong: int  #: how many entries are wrong
     kinks: int = 0  #: how many entries sit on a kink of the loss
     interval: tuple[float, float] | None = None  #: the one-sided derivatives of one such entry
+    beyond: tuple[float, float] | None = None  #: the bounds at the worst, if all wrong are on kinks
     problem: str = ""  #: what makes the leaf incomparable: its shape, dtype, or a NaN
 
 
@@ -107,9 +108,7 @@ def compare_leaf(
     """Compare two arrays of one shape, entry by entry.
 
     An error up to `floor` (one number, or one for each entry) is rounding. `interval` holds the
-    least and the greatest derivative beside a kink: between them nothing is wrong. Where several
-    kinks meet in one entry, the few points looked at need not show their extreme combination, so
-    the interval is widened by its own length.
+    least and the greatest derivative that a kink leaves open: between them nothing is wrong.
     """
     floor = np.broadcast_to(np.maximum(floor, np.finfo(np.float64).tiny), true.shape)
     error = given - true
@@ -117,7 +116,7 @@ def compare_leaf(
     if interval is not None:
         low, high = interval
         kinked = high - low > floor
-        inside = kinked & (given >= 2 * low - high - floor) & (given <= 2 * high - low + floor)
+        inside = kinked & (given >= low - floor) & (given <= high + floor)
         error = np.where(inside, 0.0, error)
     multiples = np.where(np.isnan(error), np.inf, np.abs(error)) / floor
     wrong = int((multiples > 1).sum())
@@ -140,6 +139,9 @@ def compare_leaf(
         kinks=int(kinked.sum()),
         interval=(float(interval[0][at]), float(interval[1][at]))
         if interval is not None and kinked.any()
+        else None,
+        beyond=(float(interval[0][index]), float(interval[1][index]))
+        if interval is not None and wrong and not np.any((multiples > 1) & ~kinked)
         else None,
         problem=problem,
     )

@@ -59,7 +59,7 @@ def _diagnose(
     """The findings, by the network's derivation where there is one, else leaf by leaf."""
     floors = dict(floors)
     for path, (low, high) in intervals.items():
-        floors[path] = floors[path] + 2 * (high - low)
+        floors[path] = floors[path] + (high - low)
     network = _network(case, floors)
     if network is None:
         return diagnose_leaves(

@@ -214,6 +214,22 @@ LESSONS = {
         "rule.",
         "Compare jax.vmap(gradient) on stacked copies with the plain call.",
     ),
+    "ties": Lesson(
+        "{equation} gives the whole gradient to several entries that share one{within}",
+        "A maximum of equal entries has one gradient: dx_i = w_i · dy with w_i ≥ 0 and Σ w_i = 1. "
+        "The first may take all of it, or each an equal share.",
+        "A mask x == x.max(), which is 1 at every one of the equal entries: zeros after a ReLU, "
+        "pixels of one colour, repeated data.",
+        "Move all of the equal entries up together: the maximum rises by as much, and yours says "
+        "several times that.",
+    ),
+    "beyond_kink": Lesson(
+        "{equation} is none of the derivatives that a kink leaves open{within}",
+        "ReLU′(0) is from 0 to 1, |x|′(0) from −1 to 1: between the derivatives on both sides.",
+        "A formula that holds on both sides of the kink and not on it, or one that adds up both "
+        "sides where they meet.",
+        "Differences of the loss to the right and to the left: yours lies outside both.",
+    ),
     "ignores_cotangent": Lesson(
         "{equation}: the backward pass gives the same whatever comes from above",
         "A vector-Jacobian product is ct · J: linear in the cotangent ct.",

@@ -67,7 +67,10 @@ def by_differences(pullback: Pullback) -> Table:
         ahead, behind = (right - here[:, None]) / steps, (here[:, None] - left) / steps
         jump = np.abs(ahead - behind)
         kinked = (jump[1] > 0.75 * jump[0]) & (jump[1] > 1e-6 * largest(best) + noise)
-        low, high = np.minimum(ahead[1], behind[1]), np.maximum(ahead[1], behind[1])
+        sides = np.stack([2 * one[1] - one[0] for one in (ahead, behind)])
+        low, high = sides.min(axis=0), sides.max(axis=0)
+        curved = np.maximum(*(np.abs(one[1] - one[0]) for one in (ahead, behind)))
+        floors[path] += np.where(kinked, curved / 16, 0.0)
         intervals[path] = np.where(kinked, low, best), np.where(kinked, high, best)
     return Table(pullback.rows, pullback.columns, true, floors, intervals)
 

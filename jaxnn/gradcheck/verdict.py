@@ -8,6 +8,7 @@ import numpy as np
 from jaxnn.gradcheck import witness
 from jaxnn.gradcheck.case import Answer, Case, Leaves
 from jaxnn.gradcheck.compare import LeafReport, compare_leaves, epsilon, widespread
+from jaxnn.gradcheck.kinks import Along, Kinks
 from jaxnn.gradcheck.reference import float64_rules
 
 Floors = Mapping[str, Any]
@@ -81,6 +82,45 @@ def _in_short_dtype(
         if refused or (right(leaves) and case.errors_are_rounding(case.own_floors(precision))):
             return Verdict(leaves, precision, floors)
     return None
+
+
+class AtKinks(NamedTuple):
+    """What is right at the kinks of a loss: bounds for each entry, and for any direction."""
+
+    intervals: Intervals
+    kinks: Kinks | None  #: None where some of them are in no operation that is followed
+
+    def separated(self, case: Case, given: Leaves, floors: Floors) -> Along | None:
+        """A direction along which the given gradient is none that the loss leaves open."""
+        if self.kinks is None:
+            return None
+        return self.kinks.separated(given, case.truth, floors)
+
+
+def at_kinks(case: Case, given: Leaves, beside: Intervals) -> AtKinks:
+    """What the loss's operations leave open, if that explains what was seen beside the point.
+
+    If it does not, a kink is in an operation that is not followed, or the loss jumps: nothing can
+    be proved then, and what was seen is widened by its own length.
+    """
+    floors = case.floors(np.float64)
+    found = Kinks(case.loss_at, case.point)
+    if found and found.continuous:
+        intervals = found.intervals(given, case.truth, floors)
+        for path, (low, high) in beside.items():
+            smooth = low == high
+            for bound in intervals[path]:
+                bound[smooth] = case.truth[path][smooth]
+        if all(_contains(intervals[path], beside[path]) for path in beside):
+            return AtKinks(intervals, found)
+    wide = {path: (2 * low - high, 2 * high - low) for path, (low, high) in beside.items()}
+    return AtKinks(wide, None)
+
+
+def _contains(outer: tuple[Any, Any], inner: tuple[Any, Any]) -> bool:
+    """To the curvature of the loss over the distance at which the inner ones were seen."""
+    slack = 1e-4 * (inner[1] - inner[0]) + 1e-5 * np.abs(inner[1]).max(initial=0.0)
+    return bool(np.all((inner[0] >= outer[0] - slack) & (inner[1] <= outer[1] + slack)))
 
 
 def by_differences(

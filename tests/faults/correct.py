@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from .kinks import SETTINGS, kinked_problem
 from .library import with_zero_rows
 from .others import (
     hinge_gradient,
@@ -352,4 +353,10 @@ OTHERS = [
     Variant("Python numbers in a list", lists),
 ]  # fmt: skip
 
-CORRECT = [*EQUAL_FORMULAS, *SUMMATION, *POINTS, *REWRAPPED, *OTHERS]
+AT_KINKS = [
+    Variant(f"{setting}: {name}",
+            functools.partial(kinked_problem, setting=setting, gradient=gradient))
+    for setting, kinked in SETTINGS.items() for name, gradient in kinked.right.items()
+]  # fmt: skip
+
+CORRECT = [*EQUAL_FORMULAS, *SUMMATION, *POINTS, *REWRAPPED, *OTHERS, *AT_KINKS]

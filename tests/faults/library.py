@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from .kinks import SETTINGS, kinked_problem
 from .others import EDITS, other_problem
 from .problems import Problem, arrays_by_name, document_columns, inputs_by_outputs, network_problem
 
@@ -910,4 +911,7 @@ FAULTS = [
     *LAYOUT, *DEEPER,
     *(Fault(f"{which}: {name}", code, first, partial(other_problem, which=which, edit=edit))
       for name, code, first, which, edit in EDITS),
+    *(Fault(f"{setting}: {name}", code, "params",
+            partial(kinked_problem, setting=setting, gradient=gradient))
+      for setting, kinked in SETTINGS.items() for name, (code, gradient) in kinked.wrong.items()),
 ]  # fmt: skip

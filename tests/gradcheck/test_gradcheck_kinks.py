@@ -1,0 +1,148 @@
+"""What is right at a kink: all that the loss's operations leave open, and nothing else."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxnn import check_gradients
+from jaxnn.gradcheck.kinks import Kinks
+
+from ..faults.kinks import SETTINGS, kinked_problem
+from .point import network
+
+ZEROS = np.zeros(3)
+
+#: name: (function, point, derivatives that are right there, derivatives that are wrong)
+FUNCTIONS = {
+    "relu": (jax.nn.relu, ZEROS, [0, 0.3, 0.5, 1], [-1, 1.9, 2]),
+    "leaky relu": (jax.nn.leaky_relu, ZEROS, [0.01, 0.3, 1], [0, 1.1, 2]),
+    "relu by a mask": (lambda x: x * (x > 0), ZEROS, [0, 0.3, 1], [-0.1, 2]),
+    "relu by where": (lambda x: jnp.where(x > 0, x, 0), ZEROS, [0, 0.3, 1], [-0.1, 2]),
+    "abs": (jnp.abs, ZEROS, [-1, 0, 1], [-3, 1.1, 3]),
+    "-abs": (lambda x: -jnp.abs(x), ZEROS, [-1, 0, 1], [-3, 3]),
+    "abs by sign": (lambda x: x * jnp.sign(x), ZEROS, [-1, 0, 1], [-3, 3]),
+    "minimum": (lambda x: jnp.minimum(x, 0), ZEROS, [0, 0.5, 1], [-1, 2]),
+    "clip": (lambda x: jnp.clip(x, 0, 1), np.array([0, 1, 0.0]), [0, 0.5, 1], [-0.5, 2]),
+    "hinge": (lambda x: jnp.maximum(0, 1 - x), np.ones(3), [-1, -0.5, 0], [-2, 1]),
+    "recomputed": (jax.checkpoint(jnp.abs), ZEROS, [-1, 0, 1], [-3, 3]),
+    "a difference of kinks": (lambda x: jnp.abs(x) - 3 * jax.nn.relu(x), ZEROS, [-2, 1], [-5, 2]),
+    "max": (jnp.max, ZEROS, [1 / 3, [1, 0, 0], [0, 0.5, 0.5]], [0, 1, 0.5, [1, 1, 0]]),
+    "min": (jnp.min, ZEROS, [1 / 3, [1, 0, 0], [0, 0.5, 0.5]], [0, 1, 0.5, [1, 1, 0]]),
+    "median": (jnp.median, ZEROS, [1 / 3, [1, 0, 0], [0, 0.5, 0.5]], [0, 1, 0.5]),
+    "sort": (lambda x: jnp.sort(x)[1:], ZEROS, [2 / 3, [1, 0, 1]], [0, 1, 0.5]),
+    "pairs by vmap": (lambda x: jax.vmap(jnp.max)(jnp.stack([x[:2], x[1:]])), ZEROS,
+                      [[1, 0, 1], [0.5, 1, 0.5]], [1, 0, [1, 2, 1]]),
+    "a loop": (lambda x: jax.lax.scan(lambda c, y: (jnp.maximum(c, y), c), x[0], x[1:])[0],
+               ZEROS, [[1, 0, 0], [0, 1, 0], [0.25, 0.25, 0.5]], [[2, 0, 0], [-1, 0, 0]]),
+}  # fmt: skip
+
+RIGHT = [(name, value) for name, (_, _, right, _) in FUNCTIONS.items() for value in right]
+WRONG = [(name, value) for name, (_, _, _, wrong) in FUNCTIONS.items() for value in wrong]
+
+
+def judged(name, value):
+    """The report on a constant gradient of the function's sum."""
+    function, point, *_ = FUNCTIONS[name]
+    given = np.broadcast_to(np.asarray(value, float), point.shape).copy()
+    return check_gradients(lambda x: function(x).sum(), lambda x: given, point)
+
+
+@pytest.mark.parametrize(("name", "value"), RIGHT)
+def test_what_a_kink_leaves_open_is_right(name, value):
+    assert judged(name, value).ok
+
+
+@pytest.mark.parametrize(("name", "value"), WRONG)
+def test_what_no_choice_explains_is_wrong(name, value):
+    report = judged(name, value)
+    assert not report.ok
+    assert report.cause in ("ties", "beyond_kink", "zero", "scale", "sign", "unknown", "partial")
+
+
+@pytest.mark.parametrize(
+    ("setting", "name"), [(s, name) for s, kinked in SETTINGS.items() for name in kinked.right]
+)
+@pytest.mark.parametrize("seed", [0, 2])
+def test_conventions_at_kinks_are_right(setting, name, seed):
+    problem = kinked_problem(seed, setting, SETTINGS[setting].right[name])
+    report = check_gradients(problem.loss, problem.gradient, problem.params, *problem.args)
+    assert report.ok, str(report)
+
+
+@pytest.mark.parametrize(
+    ("setting", "name"), [(s, name) for s, kinked in SETTINGS.items() for name in kinked.wrong]
+)
+@pytest.mark.parametrize("seed", [0, 2])
+def test_mistakes_at_kinks_are_named(setting, name, seed):
+    code, gradient = SETTINGS[setting].wrong[name]
+    problem = kinked_problem(seed, setting, gradient)
+    report = check_gradients(problem.loss, problem.gradient, problem.params, *problem.args)
+    assert (report.ok, report.cause, report.first_wrong) == (False, code, "params")
+
+
+def relu_network(params, X, Y, relu):
+    """Three layers whose biases are 0; a blank example puts every unit on its kink."""
+    A1 = relu(X @ params["W1"].T + params["b1"][None])
+    A2 = relu(A1 @ params["W2"].T + params["b2"][None])
+    return ((A2 @ params["W3"].T + params["b3"][None] - Y) ** 2).sum()
+
+
+@pytest.mark.parametrize("slope", [0.0, 0.3, 0.5, 1.0])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_network_on_its_kinks_may_follow_any_convention(slope, seed):
+    params, X, Y = network(depth=3, seed=seed)
+    params = {k: v if k[0] == "W" else 0 * v for k, v in params.items()}
+    X[:2] = 0
+
+    @jax.custom_jvp
+    def by_convention(z):
+        return jax.nn.relu(z)
+
+    @by_convention.defjvp
+    def rule(primals, tangents):
+        (z,), (dz,) = primals, tangents
+        return jax.nn.relu(z), jnp.where(z == 0, slope, (z > 0).astype(z.dtype)) * dz
+
+    def loss(params, X, Y):
+        return relu_network(params, X, Y, jax.nn.relu)
+
+    report = check_gradients(
+        loss, jax.grad(lambda *a: relu_network(*a, by_convention)), params, X, Y
+    )
+    assert report.ok, str(report)
+    doubled = check_gradients(
+        loss,
+        lambda *a: jax.tree.map(lambda g: 2.5 * g, jax.grad(loss)(*a)),
+        params, X, Y,
+    )  # fmt: skip
+    assert not doubled.ok
+
+
+def test_a_smooth_function_of_kinks_is_wrong_neither_by_jax_nor_by_its_derivative():
+    """f(x) = relu(x) − relu(−x) is x; by the convention ReLU′(0) = 0 its derivative is 0."""
+
+    def loss(x):
+        return (jax.nn.relu(x) - jax.nn.relu(-x)).sum()
+
+    for gradient in (jax.grad(loss), np.ones_like):
+        assert check_gradients(loss, gradient, ZEROS).ok
+    assert not check_gradients(loss, lambda x: np.full(3, 3.0), ZEROS).ok
+
+
+def test_where_the_loss_jumps_nothing_is_open():
+    kinks = Kinks(lambda p: (jnp.sign(p["x"]) + jax.nn.relu(p["x"])).sum(), {"x": ZEROS})
+    assert kinks
+    assert not kinks.continuous
+
+
+def test_a_rule_of_its_own_is_followed_or_seen_through():
+    @jax.custom_vjp
+    def twice(x):
+        return jax.nn.relu(x)
+
+    twice.defvjp(lambda x: (twice(x), x), lambda x, ct: (2 * ct * (x >= 0),))
+    assert not Kinks(lambda p: twice(p["x"]).sum(), {"x": ZEROS})
+    inside = Kinks(lambda p: twice(p["x"]).sum(), {"x": ZEROS}, through_rules=True)
+    low, high = inside.intervals({"x": 2 + ZEROS}, {"x": ZEROS}, {"x": 1e-13})["x"]
+    assert (low, high) == (pytest.approx(ZEROS), pytest.approx(ZEROS + 1))
