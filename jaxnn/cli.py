@@ -211,7 +211,7 @@ def _one_line(error: BaseException) -> str | None:
     """What a user can make of an error; None where that is nothing."""
     if isinstance(error, JaxnnError | SystemExit):
         return str(error)
-    if isinstance(error, MemoryError):
+    if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):  # Python's, jax's
         return "not enough memory: expected more of it, or smaller data, batches or networks"
     if isinstance(error, RuntimeError | AssertionError) and not _has_device():
         named = " and ".join(f"{k}={os.environ[k]}" for k in PLATFORMS if os.environ.get(k))

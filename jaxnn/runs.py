@@ -248,13 +248,15 @@ def require_same_data(run: Run, dataset: Dataset) -> None:
 def reopen(run: Run, progress: Progress) -> None:
     """Make the folder agree with the state that training goes on from.
 
-    The results of fewer epochs stay until `finish` replaces them. Raises `UsageError` where the
-    folder cannot be written.
+    The state is saved once more, with the number of epochs now asked for, so that a run that is
+    killed before its next checkpoint goes on to as many. The results of fewer epochs stay until
+    `finish` replaces them. Raises `UsageError` where the folder cannot be written.
     """
     lines = (json.dumps(record, allow_nan=False) + "\n" for record in progress.history)
     with _writable(run.folder, "--resume"):
         _write_config(run)
         write_bytes(run.folder / HISTORY, "".join(lines).encode())
+        _write_checkpoint(run, progress)
 
 
 def is_complete(run: Run, progress: Progress) -> bool:
@@ -421,6 +423,12 @@ def _history(records: Any, config: Config) -> tuple[Record, ...]:
         if record["epoch"] != epoch or not all(math.isfinite(record[name]) for name in names):
             raise ValueError(f"a record of epoch {epoch} expected, found {record!r:.60}")
     return tuple(records)
+
+
+def epochs_saved(folder: Path) -> int:
+    """By the name of the newest checkpoint; 0 where there is none."""
+    numbers = [path.stem.removeprefix("epoch-") for path in _checkpoints(folder)]
+    return max((int(number) for number in numbers if number.isdecimal()), default=0)
 
 
 def _checkpoints(folder: Path) -> list[Path]:

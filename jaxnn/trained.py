@@ -47,7 +47,13 @@ def load(folder: Path, notice: Callable[[str], None]) -> Trained:
     if not folder.is_dir():
         raise UsageError(f"{folder}: expected the folder of a run, found none")
     if (folder / runs.RESULT).exists() or not (folder / runs.CHECKPOINTS).is_dir():
-        return _finished(folder)
+        network = _finished(folder)
+        if runs.epochs_saved(folder) > network.epochs:
+            notice(
+                f"{folder}: its result after {network.epochs} epochs; it has been resumed since, "
+                f"and is not finished after {runs.epochs_saved(folder)}"
+            )
+        return network
     run, progress = runs.load(folder, notice)
     epochs = len(progress.history)
     notice(f"{folder}: not finished: its state after {epochs} of {run.config.epochs} epochs")

@@ -90,7 +90,7 @@ def read(name: str) -> Compared:
     except CheckpointError as error:
         display.notice(f"{error}; its curves are left out")
         return Compared(name, network, ())
-    return Compared(name, network, progress.history)
+    return Compared(name, network, progress.history[: network.epochs])
 
 
 def table(compared: Sequence[Compared]) -> tuple[str, list[list[str]]]:

@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from jaxnn import interrupt
+from jaxnn import cli, interrupt
 from jaxnn.interrupt import SIGNALS, Interrupted, until_interrupted
 
 from . import commands
@@ -115,3 +115,15 @@ def test_ctrl_c_while_a_module_is_imported_ends_at_once(tmp_path):
         env={**os.environ, "PYTHONPATH": os.pathsep.join([str(commands.ROOT), str(tmp_path)])},
     )  # fmt: skip
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
+
+
+@pytest.mark.parametrize("signum", SIGNALS)
+def test_a_signal_before_the_first_step_is_said_in_one_line(signum, capsys):
+    def main(argv):
+        signal.raise_signal(signum)
+        return 0
+
+    with pytest.raises(SystemExit) as exit_:
+        cli.run(main)
+    assert exit_.value.code == 128 + signum
+    assert capsys.readouterr().err == "interrupted\n"

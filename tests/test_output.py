@@ -6,6 +6,7 @@ import json
 import os
 import sys
 
+import jax
 import pytest
 
 from jaxnn import arrayfile, cli, experiment, output, sweep
@@ -163,6 +164,19 @@ def test_a_crash_is_not_taken_for_an_answer(run, monkeypatch, as_json):
     assert outcome.err.endswith("RuntimeError: a fault of ours\n")
     expected = '{"ok": null, "error": "a fault of ours"}\n' if as_json else ""
     assert stream.getvalue() == expected
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")]
+)
+def test_too_little_memory_is_said_in_one_line(run, monkeypatch, error):
+    def too_large():
+        raise error
+
+    monkeypatch.setattr(shapes, "verify_shapes", too_large)
+    outcome = run(io.StringIO(), "check_gradients")
+    assert (outcome.status, outcome.err.count("\n")) == (2, 1)
+    assert outcome.err.startswith("error: not enough memory")
 
 
 def test_what_the_environment_sets_changes_no_bit_and_breaks_no_picture(run, tmp_path, monkeypatch):

@@ -360,14 +360,23 @@ class TestResume:
         assert re.search(message, outcome.err), outcome.err
         assert {p: p.read_bytes() for p in before} == before
 
-    def test_the_old_result_stays_until_the_new_one_is_there(self, train, run, finished):
-        """Killed while it trains, and once more before its results: they are made up later."""
+    def test_the_old_result_stays_until_the_new_one_is_there(self, train, run, finished, capsys):
+        """Killed before it trains, and again before its results: as many epochs, made up later."""
         old = {name: (run / name).read_bytes() for name in ("result.json", "report.html")}
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(experiment, "conclude", lambda *_: pytest.fail("killed"))
+            patch.setattr(fit, "fit", lambda *_: pytest.fail("killed"))
             with pytest.raises(pytest.fail.Exception):
                 commands.script("train").main(["--resume", "run", "--epochs", "3"])
         assert {name: (run / name).read_bytes() for name in old} == old
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(experiment, "conclude", lambda *_: pytest.fail("killed"))
+            with pytest.raises(pytest.fail.Exception):
+                commands.script("train").main(["--resume", "run"])
+            assert {name: (run / name).read_bytes() for name in old} == old
+            commands.script("compare").main(["run", "--no_plots"])
+        assert re.search(
+            r"run: its result after 2 epochs.* not finished after 3", capsys.readouterr().err
+        )
         assert train("--resume", "run", "--no_plots").status == 0
         result = json.loads((run / "result.json").read_text())
         assert (result["epochs"], result["resumed_after"]) == (3, 3)
