@@ -208,7 +208,8 @@ def resident(dataset: Dataset, config: Config, teacher: Teacher | None = None) -
 
 def has_small_products(dataset: Dataset, config: Config) -> bool:
     """Whether one thread is as fast as two that are not ready at once (`SMALL`)."""
-    return SMALL[0] <= config.batch_size * dataset.n_x * config.n_h[0] <= SMALL[1]
+    _, width, *_ = _sizes(config, dataset.n_x, dataset.n_classes)
+    return SMALL[0] <= config.batch_size * dataset.n_x * width <= SMALL[1]
 
 
 def compile_evaluation(dataset: Dataset, config: Config) -> None:

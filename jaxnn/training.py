@@ -104,8 +104,7 @@ def one_hot(labels: Array, n_classes: int) -> Array:
     return jax.nn.one_hot(labels, n_classes, dtype=jnp.float32)
 
 
-@partial(jax.jit, static_argnames=("optimiser", "activation"), donate_argnames="state")
-def train_step(
+def step(
     state: TrainState,
     X: Array,
     Y: Array,
@@ -115,16 +114,41 @@ def train_step(
     *,
     optimiser: Optimiser = momentum,
     activation: Activation = sigmoid,
+    image_shape: tuple[int, int] | None = None,
+    teacher_activation: Activation = sigmoid,
+    lay: Callable[[Any], Any] = lambda tree: tree,
 ) -> TrainState:
     """Forward, backward, momentum, update: one step on a batch X (m, n_x), Y (m, C).
 
-    `state` is donated: its buffers are reused for the result. `hyper` holds the arguments of
-    `optimiser` as arrays, so that another learning rate runs the same compiled program. `terms`
-    holds what goes beyond the document (`Terms`), and `key` is what dropout draws from.
+    `hyper` holds the arguments of `optimiser` as arrays, so that another learning rate runs the
+    same compiled program. `terms` holds what goes beyond the document (`Terms`), and `key` is what
+    distortions and dropout draw from: in an epoch, `step_key`. Distortions take a row for an image
+    of `image_shape`; a teacher, whose hidden layers have `teacher_activation`, sees the distorted
+    images. Raises ValueError where a term lacks its key or its shape.
+
+    `lay` turns the matrices of a pytree to how the state lies in memory, and back (`train_epoch`).
     """
-    targets = targets_of(terms, X, Y, activation)
-    grads = _gradient(state.params, X, targets, terms, key, activation)
-    return _updated(state, grads, terms, optimiser(**hyper))
+    distorting, dropping = (None, None) if key is None else jax.random.split(key)
+    if terms.distortion is not None:
+        if distorting is None or image_shape is None:
+            raise ValueError("distortions draw from a key and need image_shape: expected both")
+        X = distort(distorting, X, image_shape, terms.distortion)
+    targets = targets_of(terms, X, Y, teacher_activation)
+    grads = lay(_gradient(lay(state.params), X, targets, terms, dropping, activation))
+    return _updated(state, grads, terms, optimiser(**hyper), lay)
+
+
+#: `step` as a program. The state is donated: its buffers are reused for the result.
+train_step = jax.jit(
+    step,
+    static_argnames=("optimiser", "activation", "image_shape", "teacher_activation", "lay"),
+    donate_argnames="state",
+)
+
+
+def step_key(key: Array, place: Array | int) -> Array:
+    """What the batch at `place` (0, 1, …) draws from, in an epoch whose key is `key`."""
+    return jax.random.fold_in(jax.random.fold_in(key, 1), place)
 
 
 @partial(
@@ -160,8 +184,8 @@ def train_epoch(
 
     images (n, n_x) as stored, labels (n,). `order` has the numbers of the examples in the order of
     their turns; by default it is `permutation(key, n)`. Where `batch_size` does not divide their
-    number, the rest is a last, smaller batch: its mean is over its own examples. Distortions take a
-    row for an image of `image_shape`; a teacher sees the distorted images.
+    number, the rest is a last, smaller batch: its mean is over its own examples. Each batch is a
+    `step`, the public `train_step`, with its `step_key`.
 
     `transposed` is how the state lies in memory from step to step, no more: each matrix as W.T, so
     that X Wᵀ runs along the rows of both. It pays for small products (`fit.compiled_epoch`).
@@ -211,29 +235,36 @@ def train_batches(
     image_shape: tuple[int, int] | None = None,
     teacher_activation: Activation = sigmoid,
 ) -> TrainState:
-    """One step for each of `batches`, a pytree whose leaves have the batches along axis 0.
+    """One `step` for each of `batches`, a pytree whose leaves have the batches along axis 0.
 
     `read` makes of one of them its images (m, n_x) as stored and its labels (m,). Distortions and
     dropout are drawn from the epoch's `key` and the place of the batch in it, `first` and on.
     """
     n_classes = state.params[f"b{depth(state.params)}"].shape[0]
-    noise = jax.random.fold_in(key, 1)
     lay = _transposed if transposed else lambda tree: tree
 
-    def step(state: TrainState, at: tuple[Array, Any]) -> tuple[TrainState, None]:
+    def one(state: TrainState, at: tuple[Array, Any]) -> tuple[TrainState, None]:
         place, batch = at
-        distorting, dropping = jax.random.split(jax.random.fold_in(noise, place))
         images, labels = read(batch)
         X, Y = unit_interval(images, scale), one_hot(labels, n_classes)
-        if terms.distortion is not None:
-            X = distort(distorting, X, image_shape, terms.distortion)
-        targets = targets_of(terms, X, Y, teacher_activation)
-        grads = lay(_gradient(lay(state.params), X, targets, terms, dropping, activation))
-        return _updated(state, grads, terms, optimiser(**hyper), lay), None
+        state = step(
+            state,
+            X,
+            Y,
+            hyper,
+            terms,
+            step_key(key, place),
+            optimiser=optimiser,
+            activation=activation,
+            image_shape=image_shape,
+            teacher_activation=teacher_activation,
+            lay=lay,
+        )
+        return state, None
 
     count = len(jax.tree.leaves(batches)[0])
     places = first + jnp.arange(count, dtype=jnp.uint32)
-    trained: TrainState = lay(jax.lax.scan(step, lay(state), (places, batches))[0])
+    trained: TrainState = lay(jax.lax.scan(one, lay(state), (places, batches))[0])
     return trained
 
 

@@ -48,7 +48,7 @@ def close(actual, expected):
 def test_each_term_is_in_the_step():
     p, key = params(), jax.random.key(3)
     rates = Terms(dropout=jnp.float32(0.5), input_dropout=jnp.float32(0.25))
-    masks = masks_of(p, X, rates, key)
+    masks = masks_of(p, X, rates, jax.random.split(key)[1])
     assert {name: D.shape for name, D in masks.items()} == {"D0": (9, 11), "D1": (9, 7)}
     close(stepped(NO_TERMS), descended(gradient(p, X, Y)))
     close(stepped(rates, key), descended(gradient(p, X, Y, masks=masks)))

@@ -7,9 +7,21 @@ import optax
 import pytest
 
 from jaxnn import training
+from jaxnn.activations import relu, tanh
+from jaxnn.augmentation import Distortion
 from jaxnn.mlp import feed_forward, init_params, loss
 from jaxnn.shuffle import permutation
-from jaxnn.training import evaluate, init_state, one_hot, train_epoch, train_step, unit_interval
+from jaxnn.training import (
+    Lesson,
+    Terms,
+    evaluate,
+    init_state,
+    one_hot,
+    step_key,
+    train_epoch,
+    train_step,
+    unit_interval,
+)
 
 N_X, N_H, C = 11, 7, 5
 SCALE = jnp.float32(1 / 255)
@@ -46,6 +58,61 @@ def test_an_epoch_is_one_step_per_batch_over_every_example(n, batch_size):
 
     # Both compute the same float32 sums, perhaps in another order: a few roundings per step.
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=2e-6), expected, found)
+
+
+def test_a_step_is_a_step_of_an_epoch_with_every_term_there_is():
+    """Dropout, distortions, an average, and a teacher of another activation: a step ignored them,
+    or took the student's activation for the teacher's."""
+    shape, n_x, m = (4, 4), 16, 8
+    rng = np.random.default_rng(0)
+    images = jnp.asarray(rng.integers(0, 256, (20, n_x), dtype=np.uint8))
+    labels = jnp.asarray(rng.integers(0, C, 20, dtype=np.int32))
+    teacher = init_params(jax.random.key(9), (n_x, 6, C))
+    f = jnp.float32
+    terms = Terms(
+        l2=f(0.01),
+        dropout=f(0.5),
+        input_dropout=f(0.2),
+        max_norm=f(1),
+        label_smoothing=f(0.1),
+        average=f(0.5),
+        distortion=Distortion(f(2), f(1)),
+        lesson=Lesson(teacher, f(2), f(0.5)),
+    )
+    static = {"activation": tanh, "image_shape": shape, "teacher_activation": relu}
+    key = jax.random.key(1)
+
+    def fresh():
+        params = init_params(jax.random.key(3), (n_x, N_H, C))
+        return init_state(params, HYPER, averaged=True)
+
+    expected = fresh()
+    order = permutation(key, 20)
+    for place, begin in enumerate(range(0, 20, m)):
+        rows = order[begin : begin + m]
+        X, Y = unit_interval(images[rows], SCALE), one_hot(labels[rows], C)
+        expected = train_step(expected, X, Y, HYPER, terms, step_key(key, place), **static)
+    found = train_epoch(
+        fresh(), images, labels, SCALE, key, HYPER, terms, batch_size=m, **static
+    )  # fmt: skip
+
+    # Both compute the same float32 sums, perhaps in another order: a few roundings per step.
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=2e-6), expected, found)
+
+
+@pytest.mark.parametrize(
+    ("key", "shape", "term"),
+    [
+        (None, (4, 4), Terms(distortion=Distortion(1.0, 1.0))),
+        (jax.random.key(0), None, Terms(distortion=Distortion(1.0, 1.0))),
+        (None, (4, 4), Terms(dropout=jnp.float32(0.5))),
+    ],
+)
+def test_a_term_without_what_it_needs_is_refused(key, shape, term):
+    state = init_state(init_params(jax.random.key(3), (16, N_H, C)), HYPER)
+    X, Y = jnp.ones((2, 16)), jnp.ones((2, C)) / C
+    with pytest.raises(ValueError, match="expected"):
+        train_step(state, X, Y, HYPER, term, key, image_shape=shape)
 
 
 def test_the_last_batch_is_averaged_over_its_own_examples():
