@@ -1,7 +1,7 @@
 """A homework's numbers beside the true ones, in its own notation: examples as columns."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -82,9 +82,13 @@ class Truth:
         elif changed and not ahead:
             first = origin("nondeterministic", changed, self.net.L, given)
             told = sentence("nondeterministic", first, detail=f"seen in {', '.join(changed)}")
-            findings.append(Finding("nondeterministic", first, told, None, tuple(changed)))
+            findings.append(
+                Finding("nondeterministic", first, told, None, tuple(changed), ordered=True)
+            )
         elif not all(leaf.ok for leaf in leaves):
             findings += self._diagnose(given, truth)
+        if ahead and runs["right"] and all(leaf.ok for leaf in leaves):
+            notes = [*notes, "the derivatives above are right where they are given the right cache"]
         rows = {name: _rows(name, given[name], true) for name, true in truth.items()}
         return GradientReport(
             not findings,
@@ -124,7 +128,12 @@ class Truth:
                 if value.shape == right.T.shape:
                     detail = self._guess(name, layer, value.T)
                 return (
-                    Finding("feed_forward", name, sentence("feed_forward", name, detail=detail)),
+                    Finding(
+                        "feed_forward",
+                        name,
+                        sentence("feed_forward", name, detail=detail),
+                        ordered=True,
+                    ),
                 )
         return ()
 
@@ -150,9 +159,7 @@ class Truth:
         """The cause, in rows; then shapes as the file has them. What has no name in float64 may
         have one that rounding in float32 hides."""
         rows = {name: _rows(name, given[name], true) for name, true in truth.items()}
-        notation = Notation(
-            self.net.activation.name, columns=True, mean=self.net.k != 1, l2=self.net.l2 != 0
-        )
+        notation = Notation.of(self.net, columns=True)
         exact, short = (floors_of(self.derivatives, dtype) for dtype in (np.float64, np.float32))
         findings = diagnose_network(self.net, rows, self.derivatives, exact, notation)
         if not named(findings):
@@ -166,7 +173,7 @@ class Truth:
         name = finding.equation
         detail = f"expected {truth[name].shape}, found {given[name].shape}"
         told = sentence("shape", name, detail=detail)
-        return Finding("shape", name, told, None, finding.places)
+        return replace(finding, sentence=told)
 
 
 def _forward_floor(right: Float64Array) -> float:

@@ -26,20 +26,33 @@ SPREADING = ("unknown", "non_finite", "partial", "nondeterministic", "zero", "si
 
 @dataclass(frozen=True)
 class Notation:
-    """How the equations are written for the reader: examples as rows, or as columns."""
+    """How the equations are written for the reader: examples as rows, or as columns.
+
+    `constant` is the loss's factor over its sum over the examples: "/ m" for a mean, "" for a sum,
+    None for any other, whose place among the equations is the writer's own.
+    """
 
     activation: str = "sigmoid"
     columns: bool = False
-    mean: bool = True
+    constant: str | None = "/ m"
     l2: bool = False
 
+    @classmethod
+    def of(cls, net: Derivation, columns: bool) -> "Notation":
+        """The notation of a network whose loss is k Σ_i (loss of example i) + l2/2 Σ‖W‖²."""
+        constant = {1.0: "", 1 / net.m: "/ m"}.get(net.k)
+        return cls(net.activation.name, columns, constant, net.l2 != 0)
+
     def right(self, equation: str, L: int) -> str:
-        """The right equation, as code: "dA1 = dZ2 @ W2", or "dA1 = W2.T @ dZ2"."""
+        """The right equation, as code: "dA1 = dZ2 @ W2", or "dA1 = W2.T @ dZ2".
+
+        Nothing where it depends on a constant that the writer may have put elsewhere.
+        """
         kind, layer = equation[1], int(equation[2:])
-        if kind not in "ZAWb":
+        if kind not in "ZAWb" or (self.constant is None and (kind in "Wb" or equation == f"dZ{L}")):
             return ""
         A = f"A{layer - 1}" if layer > 1 else "X"
-        over_m = " / m" if self.mean else ""
+        over_m = f" {self.constant}" if self.constant else ""
         decay = f" + l2 * W{layer}" if self.l2 else ""
         total = (
             f"dZ{layer}.sum(axis=1, keepdims=True)" if self.columns else f"dZ{layer}.sum(axis=0)"
@@ -50,7 +63,8 @@ class Notation:
         )
         slope = f"dA{layer} * {self.activation}'(Z{layer})" if layer < L else f"A{layer} - Y"
         sides = {"Z": slope, "A": back, "W": product + over_m + decay, "b": total + over_m}
-        return f"{equation} = {sides[kind]}"
+        once = f" (without / m if dZ{layer} has it already)" if over_m and kind in "Wb" else ""
+        return f"{equation} = {sides[kind]}{once}"
 
 
 def diagnose_network(
@@ -78,7 +92,7 @@ def diagnose_network(
     if others:
         last = told[0][-1]
         doubt = f"{last.sentence} Equally well explained here: {' '.join(others)}"
-        told[0][-1] = replace(last, sentence=doubt)
+        told[0][-1] = replace(last, sentence=doubt, right="")
     return told[0]
 
 
@@ -122,7 +136,7 @@ def _told(
         detail = f"what follows from it: {', '.join(also)}" if also else ""
     elif also and mark.code not in ("swapped_leaves",):
         detail = "; ".join(filter(None, [detail, f"also seen in {', '.join(also)}"]))
-    layer = int(equation[2:])
+    layer, right = int(equation[2:]), notation.right(equation, net.L)
     if (
         equation[1] == "Z"
         and layer < net.L
@@ -130,8 +144,9 @@ def _told(
         and not {equation, f"dA{layer}"} & set(given)
     ):
         detail = "; ".join(filter(None, [detail, f"or dA{layer}: return both to tell which"]))
-    text = sentence(mark.code, equation, mark.name, detail, notation.right(equation, net.L))
-    return Finding(mark.code, equation, text, mark.factor, tuple(places))
+        right = ""
+    text = sentence(mark.code, equation, mark.name, detail)
+    return Finding(mark.code, equation, text, mark.factor, tuple(places), right, ordered=True)
 
 
 def named(findings: Sequence[Finding]) -> bool:

@@ -26,7 +26,7 @@ def blame(case: Case, code: str, paths: list[str], detail: str) -> Finding:
         text = sentence(code, first, detail=detail)
     else:
         text = sentence(code, f"The derivative by {first}", detail=detail)
-    return Finding(code, first, text, None, tuple(paths))
+    return Finding(code, first, text, None, tuple(paths), ordered=network is not None)
 
 
 def _network(case: Case, floors: Floors) -> tuple[Layout, Derivation] | None:
@@ -77,7 +77,7 @@ def _diagnose(
         {path: np.broadcast_to(floors[path], true.shape) for path, true in case.truth.items()}
     )
     top = max(float(np.max(floor)) for floor in wide_floors.values()) / max(net.k, 1e-30)
-    notation = Notation(net.activation.name, layout.columns, net.k != 1, net.l2 != 0)
+    notation = Notation.of(net, layout.columns)
     return diagnose_network(
         net,
         {**layout.canonical(given), **returned},

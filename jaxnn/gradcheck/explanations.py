@@ -251,20 +251,21 @@ LESSONS = {
     ),
     "unknown": Lesson(
         "{equation} is wrong in a way that no known fault explains{within}",
-        "The equation named is the first that is wrong; what follows from it is wrong with it.",
-        "Something of your own. All equations before this one are right.",
+        "In a network's report the equation named is the first that differs; what follows from it "
+        "differs with it.",
+        "Something of your own, or several mistakes at once.",
         "Compare this one equation by hand for one example, one unit.",
     ),
 }
 
 
-def sentence(code: str, equation: str, factor: str = "", detail: str = "", right: str = "") -> str:
-    """The finding in one sentence, and a second one that says what to write."""
+def sentence(code: str, equation: str, factor: str = "", detail: str = "") -> str:
+    """The finding in one sentence."""
     within = f" ({detail})" if detail else ""
     told = LESSONS[code].fault.format(
         equation=equation, factor=factor, detail=detail, within=within
     )
-    return f"{told}. Write {right}." if right else f"{told}."
+    return f"{told}."
 
 
 def explain(code: str) -> str | None:

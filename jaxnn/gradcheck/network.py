@@ -143,7 +143,7 @@ def verdicts(
         testify = partial(_testimony_of_loss, params, X, Y, activation, extras, truth)
     else:
         net = network_at(params, X, Y, activation, l2=float(extras.l2 or 0.0))
-        notation = Notation(activation.name, l2=net.l2 != 0)
+        notation = Notation.of(net, columns=False)
         diagnose = partial(diagnose_network, net, notation=notation)
         testify = partial(testimony, net, truth)
     dtype = np.result_type(*(value.dtype for value in params.values()))

@@ -19,16 +19,25 @@ class GradientError(JaxnnError, AssertionError):
 
 @dataclass(frozen=True)
 class Finding:
-    """One mistake: its stable code, the first equation or leaf that has it, and what to change."""
+    """One mistake: its stable code, the equation or leaf that has it, and what to change.
+
+    `right` is the equation to write, as code. `ordered` says that `equation` is the first wrong one
+    of a derivation; else it is one of the leaves that show the mistake.
+    """
 
     code: str
     equation: str
     sentence: str
     factor: float | None = None
     places: tuple[str, ...] = ()
+    right: str = ""
+    ordered: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.sentence} Write {self.right}." if self.right else self.sentence
 
 
-#: A witness's status as a predicate of "The loss".
+#: A witness's status as a predicate of its subject.
 SAID = {
     "confirms": "agrees with autodiff",
     "kink": "has a kink here",
@@ -52,12 +61,13 @@ class Witness:
     given: float  #: ⟨the gradient under test, v⟩
     slope: float  #: Taylor remainder's order with autodiff: 2 where it is the derivative
     given_slope: float  #: the same with the gradient under test: 1 where that is wrong
+    subject: str = "The loss"  #: the scalar function that was evaluated
 
     def __str__(self) -> str:
         return (
-            f"{SAID[self.status]}: central difference {self.difference:.10g}, autodiff "
-            f"{self.autodiff:.10g}, yours {self.given:.10g}; Taylor slope {self.slope:.2f} "
-            f"with autodiff, {self.given_slope:.2f} with yours"
+            f"{self.subject} {SAID[self.status]}: central difference {self.difference:.10g}, "
+            f"autodiff {self.autodiff:.10g}, yours {self.given:.10g}; Taylor slope "
+            f"{self.slope:.2f} with autodiff, {self.given_slope:.2f} with yours"
         )
 
 
@@ -85,13 +95,14 @@ class GradientReport:
 
     @property
     def first_wrong(self) -> str | None:
-        """The first wrong equation, in the order in which back-propagation computes them."""
+        """The first wrong equation of a derivation, in the order in which back-propagation computes
+        them; of any other loss, a leaf that is wrong."""
         return next((f.equation for f in self.findings if f.equation), None)
 
     @property
     def explanation(self) -> str:
         """What is wrong and what to change, in a sentence for each cause; empty where ok."""
-        return " ".join(finding.sentence for finding in self.findings)
+        return " ".join(map(str, self.findings))
 
     @property
     def max_relative_error(self) -> float:
@@ -142,16 +153,23 @@ class GradientReport:
                 f"RIGHT  {self.title}: largest relative error {self.max_relative_error:.1e}, "
                 f"{worst:.2f} of what rounding in {self.precision} explains"
             )
-        where = f", first wrong: {self.first_wrong}" if self.first_wrong else ""
-        return f"WRONG  {self.title}{where}, cause: {self.cause}"
+        return f"WRONG  {self.title}{self._where()}, cause: {self.cause}"
+
+    def _where(self) -> str:
+        """The first wrong equation of a derivation; else the wrong leaves, in no order."""
+        first = next((f for f in self.findings if f.equation), None)
+        if first is None:
+            return ""
+        if first.ordered:
+            return f", first wrong: {first.equation}"
+        places = dict.fromkeys(p for f in self.findings for p in (f.places or (f.equation,)) if p)
+        return f", in {', '.join(places)}"
 
     def __str__(self) -> str:
         lines = [*_aligned(_table(self.leaves)), "", self.verdict]
-        lines += [f"  {finding.sentence}" for finding in self.findings]
+        lines += [f"  {finding}" for finding in self.findings]
         if self.witness is not None:
-            lines.append(f"  The loss {self.witness}.")
-        if not self.ok and self.leaves and all(leaf.ok for leaf in self.leaves):
-            lines.append("  The derivatives above are right where they are given the right cache.")
+            lines.append(f"  {self.witness}.")
         lines += [f"  Note: {note}" for note in self.notes]
         return "\n".join(lines)
 

@@ -90,11 +90,11 @@ def _at(loss: Loss, point: Point, truth: Point, given: Point, steps: Float64Arra
     # Beside a smooth point the two differ by t f″ and less with each step; at a kink they do not.
     if jump[-1] > 0.5 * jump[0] and jump[-1] > tolerance:
         status = "kink"
-    slopes = (
+    slope, given_slope = (
         taylor_slope(ahead - here - steps * g, noise, steps) if np.isfinite(g) else nan
         for g in (by_autodiff, by_given)
     )
-    return Witness(status, difference, by_autodiff, by_given, *slopes)
+    return Witness(status, difference, by_autodiff, by_given, slope, given_slope)
 
 
 def partials(

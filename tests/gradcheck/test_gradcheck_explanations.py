@@ -10,8 +10,8 @@ from jaxnn.gradcheck.explanations import LESSONS, explain, sentence
 
 @pytest.mark.parametrize("code", LESSONS)
 def test_every_lesson_makes_a_sentence(code):
-    told = sentence(code, "dZ1", "17 = m", "row 3", "dZ1 = …")
-    assert told.endswith(". Write dZ1 = ….")
+    told = sentence(code, "dZ1", "17 = m", "row 3")
+    assert told.endswith(".")
     assert "{" not in told
     assert all(part for part in LESSONS[code])
 

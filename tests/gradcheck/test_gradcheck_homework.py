@@ -180,7 +180,18 @@ def test_three_layers(check, layer, first):
 def test_the_right_equation_is_written_with_examples_as_columns(check):
     report = check(changed(("dZ1 @ X.T", "X @ dZ1.T")))
     assert (report.cause, report.first_wrong) == ("transpose", "dW1")
-    assert "Write dW1 = dZ1 @ X.T / m." in report.explanation
+    assert "Write dW1 = dZ1 @ X.T / m (without / m if dZ1 has it" in report.explanation
+
+
+def test_nobody_is_told_to_write_the_line_that_is_there(check):
+    stale = ("dA1 =", 'params["W2"] = params["W2"] - 0.1 * dW2\n    W2 = params["W2"]\n    dA1 =')
+    as_written = ('params["W2"].T @ dZ2', "W2.T @ dZ2")
+    report = check(changed(stale, as_written))
+    assert (report.cause, report.first_wrong) == ("stale_weights", "dA1")
+    assert "Write" not in report.explanation
+    doubtful = check(changed(("dZ1 = dA1", "dZ1 = 2 * dA1")))
+    assert "or dA1: return both to tell which" in doubtful.explanation
+    assert "Write" not in doubtful.explanation
 
 
 @pytest.mark.parametrize(

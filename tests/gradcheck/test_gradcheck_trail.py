@@ -152,4 +152,4 @@ def test_the_mean_may_be_in_dZ_or_in_dW():
     ],
 )
 def test_the_right_equation_is_told_in_the_readers_notation(columns, equation, right):
-    assert Notation("tanh", columns).right(equation, 2) == right
+    assert Notation("tanh", columns).right(equation, 2).partition(" (")[0] == right

@@ -24,7 +24,7 @@ def test_the_taylor_slope_is_two_for_the_derivative_only(factor, status, said, s
     claimed = {"x": factor * gradient["x"]}
     found = witness.examine(cubic, POINT, claimed, gradient)
     assert found.status == status
-    assert str(found).startswith(f"{said}: central difference ")
+    assert str(found).startswith(f"The loss {said}: central difference ")
     assert found.slope == pytest.approx(slope, abs=0.2)
     assert found.given_slope == pytest.approx(2.0, abs=0.05)
 
@@ -44,13 +44,13 @@ def test_a_kink_is_no_dispute():
         {"x": np.zeros(3)},
     )
     assert found.status == "kink"
-    assert str(found).startswith("has a kink here: central difference ")
+    assert str(found).startswith("The loss has a kink here: central difference ")
 
 
 def test_a_loss_that_overflows_nearby_is_silent():
     found = witness.examine(lambda p: float("inf"), POINT, POINT, POINT)
     assert found.status == "silent"
-    assert str(found).startswith("could not be evaluated nearby: central difference ")
+    assert str(found).startswith("The loss could not be evaluated nearby: central difference ")
 
 
 def test_only_entries_on_a_kink_have_an_interval():
