@@ -41,7 +41,7 @@ def summary(dataset: Dataset, config: Config, mesh: Mesh, done: int = 0) -> None
     resumed = f"\nresumed   after epoch {done} of {config.epochs}" if done else ""
     console().print(
         f"data      {dataset.name}: {dataset.n_train:,} training and {dataset.n_test:,} test "
-        f"examples, from {dataset.source}\n"
+        f"examples, from {dataset.origin}\n"
         f"network   {sizes}, {config.activation} and softmax; lr {config.lr:g}, "
         f"beta {config.beta:g}, batches of {config.batch_size}, seed {config.seed}\n"
         f"{_beyond(config)}"

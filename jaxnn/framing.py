@@ -12,7 +12,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from jaxnn.data import Dataset
 from jaxnn.errors import DataError
+from jaxnn.look import MEASURED, Look, pieces
 
 Pixels = NDArray[np.float32]
 
@@ -30,9 +32,6 @@ DUST = 0.03
 #: In a picture larger than the frame, ink fainter than this share of the darkest is blur or what
 #: compression left around a stroke. It would make the digit seem larger than it is.
 FAINT = 0.125
-
-#: Images in which a frame is measured.
-MEASURED = 10_000
 
 
 class Frame(NamedTuple):
@@ -61,10 +60,13 @@ def like_mnist(shape: tuple[int, int]) -> Frame:
     return Frame(shape, (max(1, round(h * 20 / 28)), max(1, round(w * 20 / 28))), (h / 2, w / 2))
 
 
-def measure(images: NDArray[Any]) -> Frame:
-    """The frame of training images (n, h, w), bright on 0: what all but 1 % of them keep to."""
-    sample = images[:MEASURED]
-    rows, columns = sample.sum(axis=2, dtype=np.float64), sample.sum(axis=1, dtype=np.float64)
+def measure(images: NDArray[Any], paper: float = 0.0, ink: float = 0.0) -> Frame:
+    """The frame of training images (n, h, w): what all but 1 % of them keep to.
+
+    What differs from the paper by less than a fiftieth of what the ink does belongs to the paper.
+    """
+    profiles = [_profiles(some, paper, ink) for some in pieces(images[:MEASURED])]
+    rows, columns = map(np.concatenate, zip(*profiles, strict=True))
     inked = rows.any(axis=1)
     if not inked.any():
         return like_mnist(images.shape[1:])
@@ -76,23 +78,34 @@ def measure(images: NDArray[Any]) -> Frame:
     )
 
 
-def of_dataset(x_train: NDArray[Any], shape: tuple[int, int] | None) -> dict[str, Any] | None:
-    """What a run remembers of the frame of its training images; None where they are no images."""
-    return measure(x_train.reshape(-1, *shape)).to_dict() if shape else None
+def _profiles(images: NDArray[Any], paper: float, ink: float) -> tuple[Pixels, Pixels]:
+    """How much ink each row (n, h) and each column (n, w) of the images has."""
+    strength = np.abs(images - np.float32(paper))
+    strength *= strength >= np.float32(LEAST_CONTRAST * abs(ink - paper))
+    return strength @ np.ones(strength.shape[2], np.float32), strength.sum(axis=1)
 
 
-def prepare(grey: Pixels, frame: Frame) -> Pixels:
+def of_dataset(dataset: Dataset, look: Look) -> Frame | None:
+    """The frame of its training images; None where they are no images."""
+    if dataset.image_shape is None:
+        return None
+    images = dataset.x_train.reshape(-1, *dataset.image_shape)
+    return measure(images, look.paper / look.scale, look.ink / look.scale)
+
+
+def prepare(grey: Pixels, frame: Frame, paper: float = 0.0, ink: float = 1.0) -> Pixels:
     """An image of any size, dark on light or light on dark, as the network knows them.
 
-    grey is (height, width) in [0, 1]; the result has the frame's shape, float32 in [0, 1], the ink
-    bright on 0. An image that is framed already stays as it is, but for rounding.
+    grey is (height, width) in [0, 1]; the result has the frame's shape, float32, and the brightness
+    `paper` with `ink` on it. An image that is framed already stays as it is, but for rounding.
 
     Raises `DataError` where there is no ink.
     """
-    ink = _ink(grey)
+    strokes = _ink(grey)
     if max(grey.shape) > max(frame.shape):
-        ink = np.where(ink < FAINT, np.float32(0), ink)
-    return _placed(_fitted(_cropped(_without_dust(ink)), frame.box), frame)
+        strokes = np.where(strokes < FAINT, np.float32(0), strokes)
+    placed = _placed(_fitted(_cropped(_without_dust(strokes)), frame.box), frame)
+    return np.float32(paper) + np.float32(ink - paper) * placed
 
 
 def _ink(grey: Pixels) -> Pixels:

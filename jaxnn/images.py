@@ -19,6 +19,7 @@ from jaxnn.data.blame import blame
 from jaxnn.data.deflate import LARGEST_RATIO
 from jaxnn.errors import DataError
 from jaxnn.framing import Pixels
+from jaxnn.look import Look
 
 LARGEST_FILE = 1 << 26
 LARGEST_PICTURE = 1 << 26
@@ -37,29 +38,37 @@ PNG, JPEG, NPY = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"\x93NUMPY"
 
 
 class Picture(NamedTuple):
-    """Where a picture is from, and its grey values (height, width), float32 in [0, 1]."""
+    """Where a picture is from, and its grey values (height, width), float32 in [0, 1].
+
+    `as_it_is` is the picture on the scale of the training images, to the bit, where it has their
+    size and is on a scale; else it is None.
+    """
 
     where: str
     grey: Pixels
+    as_it_is: Pixels | None = None
 
 
-def read(path: Path, shape: tuple[int, int]) -> list[Picture]:
+def read(path: Path, shape: tuple[int, int], look: Look | None = None) -> list[Picture]:
     """The pictures in a file: one of a PNG or JPEG, one or more of a CSV or NPY.
 
     A table of numbers is one picture, unless its rows are as long as a flattened picture of `shape`
-    and not as many: then each row is one. An array (n, h, w) holds n. Raises `DataError`.
+    and not as many: then each row is one. An array (n, h, w) or (n, h, w, 1) holds n. `shape` and
+    `look` are those of the training images. Raises `DataError`.
     """
     with blame(str(path), Exception), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         content = _content(path)
         if content.startswith((PNG, JPEG)):
-            return [Picture(str(path), _shrunk(_decoded(content)))]
-        numbers = _npy(content) if content.startswith(NPY) else _csv(content)
-        stack = _stacked(numbers, shape)
-        greys = [_shrunk(Image.fromarray(_unit(numbers))) for numbers in stack]
-    if len(greys) == 1:
-        return [Picture(str(path), greys[0])]
-    return [Picture(f"{path} [{index}]", grey) for index, grey in enumerate(greys)]
+            stack = _decoded(content, shape)[np.newaxis]
+            greys = [_shrunk(_image(stack[0]))]
+        else:
+            stack = _stacked(_npy(content) if content.startswith(NPY) else _csv(content), shape)
+            greys = [_shrunk(Image.fromarray(_unit(values))) for values in stack]
+        known = look.taken(stack) if look and stack.shape[1:] == shape else None
+    as_they_are = [None] * len(greys) if known is None else list(known)
+    names = [f"{path} [{index}]" for index in range(len(greys))] if len(greys) > 1 else [str(path)]
+    return [Picture(*each) for each in zip(names, greys, as_they_are, strict=True)]
 
 
 def _content(path: Path) -> bytes:
@@ -76,21 +85,29 @@ def _content(path: Path) -> bytes:
     return content
 
 
-def _decoded(content: bytes) -> Image.Image:
-    """A grey image, the right way up, on a background of the other brightness if transparent.
+def _decoded(content: bytes, shape: tuple[int, int]) -> NDArray[Any]:
+    """A grey picture, the right way up, on a background of the other brightness if transparent.
 
+    One that is larger than `shape` may be decoded at a smaller size, but not at that one.
     `verify` compares the checksums of a PNG, which decoding does not.
     """
     image = _opened(content)
     image.verify()
     image = _opened(content)
-    image.draft(None, (2 * WORKING_SIZE, 2 * WORKING_SIZE))
+    if max(image.size) > max(*shape, 2 * WORKING_SIZE):
+        side = max(2 * max(shape), 2 * WORKING_SIZE)
+        image.draft(None, (side, side))
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith(("I", "F")):
-        return Image.fromarray(_unit(np.asarray(image)))
+        return np.asarray(image)
     if image.has_transparency_data:
-        return _on_paper(image.convert("LA"))
-    return image.convert("L")
+        return np.asarray(_on_paper(image.convert("LA")))
+    return np.asarray(image.convert("L"))
+
+
+def _image(values: NDArray[Any]) -> Image.Image:
+    """Bytes, or other numbers in [0, 1]."""
+    return Image.fromarray(values if values.dtype == np.uint8 else _unit(values))
 
 
 def _opened(content: bytes) -> Image.Image:
@@ -177,6 +194,8 @@ def _stacked(numbers: NDArray[Any], shape: tuple[int, int]) -> NDArray[Any]:
         numbers = numbers.reshape(-1, *shape)
     if numbers.ndim == 2:
         numbers = numbers[np.newaxis]
+    if numbers.ndim == 4 and numbers.shape[3] == 1:
+        numbers = numbers[..., 0]
     if numbers.ndim != 3 or len(numbers) > MOST_PICTURES:
         raise ValueError(
             f"(h, w), (n, h, w) or (n, {n_x}) expected, with n up to {MOST_PICTURES:,}, "

@@ -16,7 +16,8 @@ def classification_report(truth: Labels, predicted: Labels, n_classes: int) -> R
     """Rows "0" … "C−1", "macro avg" and "weighted avg", each with the four `COLUMNS`.
 
     precision = TP / (TP + FP) is over what was predicted, recall = TP / (TP + FN) over what is
-    true; a quotient 0/0 counts as 0. Computed by scikit-learn.
+    true; a quotient 0/0 counts as 0. The averages are over the classes that occur in `truth`: one
+    of which there is no example can be neither right nor wrong. Computed by scikit-learn.
     """
     from sklearn import metrics
 
@@ -27,4 +28,8 @@ def classification_report(truth: Labels, predicted: Labels, n_classes: int) -> R
         output_dict=True,
         zero_division=0,
     )
+    occurring = [report[str(label)] for label in np.unique(truth)]
+    report[AVERAGES[0]] |= {
+        column: np.mean([row[column] for row in occurring]) for column in COLUMNS[:-1]
+    }
     return {row: report[row] for row in [*map(str, range(n_classes)), *AVERAGES]}

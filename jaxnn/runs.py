@@ -27,7 +27,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 import jaxnn
-from jaxnn import arrayfile, checkpoint, framing
+from jaxnn import arrayfile, checkpoint, framing, look
 from jaxnn.activations import ACTIVATIONS
 from jaxnn.config import Config
 from jaxnn.data import Dataset
@@ -77,6 +77,8 @@ def versions() -> dict[str, str]:
 
 def describe(dataset: Dataset, argument: str) -> dict[str, Any]:
     """The data as a run remembers it: where from, how much of what, and its SHA-256."""
+    images = look.of_dataset(dataset)
+    frame = framing.of_dataset(dataset, images)
     named = argument in ("mnist", "digits")
     return {
         "name": dataset.name,
@@ -89,7 +91,8 @@ def describe(dataset: Dataset, argument: str) -> dict[str, Any]:
         "n_test": dataset.n_test,
         "n_x": dataset.n_x,
         "n_classes": dataset.n_classes,
-        "frame": framing.of_dataset(dataset.x_train, dataset.image_shape),
+        "frame": frame.to_dict() if frame else None,
+        "look": images.to_dict(),
         "sha256": dataset.fingerprint(),
     }
 

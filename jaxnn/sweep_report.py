@@ -46,7 +46,7 @@ def summary(dataset: Dataset, configs: Sequence[Config]) -> None:
     seeds = len({config.seed for config in configs})
     devices = jax.devices()
     display.console().print(
-        f"data      {dataset.name}: {dataset.n_train:,} training examples, from {dataset.source}\n"
+        f"data      {dataset.name}: {dataset.n_train:,} training examples, from {dataset.origin}\n"
         f"grid      {settings}\n"
         f"runs      {len(configs)}: {len(configs) // seeds} × {seeds} seeds, "
         f"{configs[0].epochs} epochs\n"

@@ -9,6 +9,7 @@ from jaxnn import arrayfile, checkpoint, runs
 from jaxnn.errors import CheckpointError, UsageError
 from jaxnn.fit import state_shapes
 from jaxnn.framing import Frame, like_mnist
+from jaxnn.look import Look
 from jaxnn.mlp import Params
 from jaxnn.runs import Run
 
@@ -28,13 +29,15 @@ class Trained(NamedTuple):
     """What was trained and how, its parameters, and the figures that were found at the end.
 
     `result` is None while the run is not finished: the parameters are then those so far. `epochs`
-    have been trained. `frame` is that of the images, or None where the inputs are no images.
+    have been trained. `frame` is that of the images, or None where the inputs are no images; `look`
+    is None in an older run, which has no record of it.
     """
 
     run: Run
     params: Params
     epochs: int
     frame: Frame | None
+    look: Look | None
     result: dict[str, Any] | None
 
 
@@ -57,7 +60,8 @@ def load(folder: Path, notice: Callable[[str], None]) -> Trained:
     run, progress = runs.load(folder, notice)
     epochs = len(progress.history)
     notice(f"{folder}: not finished: its state after {epochs} of {run.config.epochs} epochs")
-    return Trained(run, progress.chosen, epochs, _frame(run.data), None)
+    with runs.sensible_notes(folder):
+        return Trained(run, progress.chosen, epochs, _frame(run.data), _look(run.data), None)
 
 
 def require_frame(trained: Trained) -> Frame:
@@ -81,11 +85,11 @@ def _finished(folder: Path) -> Trained:
     with runs.sensible_notes(path):
         run = runs.noted(folder, notes)
         like = _shapes(run)
-        images, result = _frame(run.data), notes["result"]
+        frame, look, result = _frame(run.data), _look(run.data), notes["result"]
         epochs = int(result["epochs"])
         if not all(math.isfinite(result[name]) for name in FIGURES):
             raise ValueError("figures that make no sense")
-    return Trained(run, checkpoint.restore(path, arrays, like), epochs, images, result)
+    return Trained(run, checkpoint.restore(path, arrays, like), epochs, frame, look, result)
 
 
 def _shapes(run: Run) -> Any:
@@ -102,3 +106,7 @@ def _frame(data: Mapping[str, Any]) -> Frame | None:
     if frame and math.prod(frame.shape) != data["n_x"]:
         raise ValueError(f"images of {data['n_x']} pixels expected, found {frame.shape}")
     return frame
+
+
+def _look(data: Mapping[str, Any]) -> Look | None:
+    return Look.from_dict(data["look"]) if "look" in data else None

@@ -57,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     table = display.table(report, test.accuracy)
     print(
         f"{table}\ntest loss {float(test.loss):.6f}, test accuracy {test.accuracy:.2%} on "
-        f"{dataset.n_test:,} examples of {dataset.name}"
+        f"{dataset.n_test:,} examples of {'; '.join((dataset.name, *dataset.remarks))}"
     )
     if network.result is None or not own:
         return 0
@@ -88,14 +88,23 @@ def belongs(dataset: "Dataset", network: "Trained", asked_for: bool) -> bool:
 
 
 def fitting(dataset: "Dataset", network: "Trained") -> "Dataset":
-    """The data set with as many classes as the network; it may hold examples of fewer.
+    """The data set with as many classes as the network, and on the scale that the run had where
+    that of the data differs by no more than one file from another does. It may hold examples of
+    fewer classes.
 
     Raises `UsageError` unless its images have the network's size and its labels are among its
     classes.
     """
     from dataclasses import replace
 
+    from jaxnn.data.pixels import LIKE
+
     noted = network.run.data
+    scale = network.look.scale if network.look else dataset.scale
+    if scale != dataset.scale and 1 / LIKE <= scale / dataset.scale <= LIKE:
+        others = (remark for remark in dataset.remarks if not remark.startswith("white is"))
+        remarks = (f"white is {1 / scale:g}, as in the run", *others)
+        dataset = replace(dataset, scale=scale, remarks=remarks)
     if dataset.n_x != noted["n_x"]:
         raise UsageError(
             f"{dataset.source}: expected {noted['n_x']} inputs per example as the run had, "

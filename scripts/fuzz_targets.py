@@ -307,6 +307,7 @@ def image(form: str, checked: bytes | None = None) -> Target:
     from PIL import Image
 
     from jaxnn import framing, images
+    from jaxnn.look import Look
 
     pixels = (np.arange(48).reshape(6, 8) * 5).astype(np.uint8)
     file = io.BytesIO()
@@ -318,8 +319,11 @@ def image(form: str, checked: bytes | None = None) -> Target:
         Image.fromarray(pixels).save(file, form)
 
     def read(folder: Path) -> Any:
-        frame = framing.like_mnist((8, 8))
-        seen = [picture.grey for picture in images.read(folder / "image", frame.shape)]
+        frame = framing.like_mnist(pixels.shape)
+        pictures = images.read(folder / "image", frame.shape, Look("uint8", 1 / 255))
+        for picture in pictures:
+            assert picture.as_it_is is None or np.isfinite(picture.as_it_is).all()
+        seen = [picture.grey for picture in pictures]
         for grey in seen:
             with suppress(DataError):  # no ink
                 assert np.isfinite(framing.prepare(grey, frame)).all()

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 
 DESCRIPTION = """\
 Read digits from pictures: PNG, JPEG, CSV or NPY, of any size, dark on light or light on dark, one
-digit in each. They are prepared as the training images were: for MNIST, scaled into 20×20 pixels
-and placed by their centre of mass in 28×28. Prints the digit, its probability and the runner-up."""
+digit in each. A picture of the training images' size is shown to the network as it is, as the test
+images were. Any other is brought into their form: for MNIST, scaled into 20×20 pixels and placed by
+its centre of mass in 28×28, light on dark. Prints the digit, its probability and the runner-up."""
 
 EPILOG = """\
 examples:
@@ -46,6 +47,12 @@ def parser() -> cli.Parser:
     p.add_argument("run", metavar="RUN", help="the folder of a run")
     p.add_argument("images", metavar="IMAGE", nargs="+", help="a PNG, JPEG, CSV or NPY file")
     p.add_argument(
+        "--prepare",
+        action="store_true",
+        help="bring pictures of the training images' size into their form as well: for drawings of "
+        "that size with another paper or place (default: they are taken as they are)",
+    )
+    p.add_argument(
         "--show", action="store_true", help="draw what the network saw, here in the terminal"
     )
     p.add_argument(
@@ -67,16 +74,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     from jaxnn import display, trained
 
     network = trained.load(Path(args.run), display.notice)
-    readable, errors = read(network, args.images)
+    readable, errors = read(network, args.images, args.prepare)
     answers = answered(network, readable)
     if args.json:
         print(json.dumps([as_json(answer) for answer in answers], indent=2))
     elif answers:
         print(table(answers))
     if args.show:
-        show(answers)
+        show(answers, network)
     if args.out and answers:
-        draw(Path(args.out), answers)
+        draw(Path(args.out), answers, network)
     for error in errors:
         print(f"error: {error}", file=sys.stderr)
     return cli.USER_ERROR if errors else 0
@@ -93,27 +100,68 @@ def check_out(out: str | None, images: Sequence[str]) -> None:
 
 
 def read(
-    network: "Trained", images: Sequence[str]
+    network: "Trained", images: Sequence[str], anew: bool
 ) -> tuple[list[tuple["Picture", "np.ndarray[Any, Any]"]], list[DataError]]:
-    """Every picture with its prepared form, and what is wrong with the others."""
-    from jaxnn.framing import prepare
+    """Every picture with what the network is to see of it, and what is wrong with the others.
+
+    `anew` brings those of the training images' size into their form as well.
+    """
     from jaxnn.images import read as read_pictures
     from jaxnn.trained import require_frame
 
-    frame = require_frame(network)
-    readable, errors = [], []
+    frame, look = require_frame(network), None if anew else network.look
+    readable, errors = list[tuple["Picture", "np.ndarray[Any, Any]"]](), []
     for image in images:
         try:
-            pictures = read_pictures(Path(image), frame.shape)
+            pictures = read_pictures(Path(image), frame.shape, look)
         except DataError as error:
             errors.append(error)
             continue
+        taken = []
         for picture in pictures:
             try:
-                readable.append((picture, prepare(picture.grey, frame)))
+                taken.append((picture, seen(picture, network)))
             except DataError as error:
                 errors.append(DataError(f"{picture.where}: {error}"))
+        notice_strange(image, [picture for picture, _ in taken], network)
+        readable += taken
     return readable, errors
+
+
+def seen(picture: "Picture", network: "Trained") -> "np.ndarray[Any, Any]":
+    """The picture as it is where it has the training images' form, else brought into that.
+
+    Raises `DataError` where there is nothing in it, unless that is so in a training image too.
+    """
+    from jaxnn.framing import prepare
+    from jaxnn.trained import require_frame
+
+    given, look = picture.as_it_is, network.look
+    if look is None:
+        return prepare(picture.grey, require_frame(network))
+    if given is None:
+        return prepare(picture.grey, require_frame(network), look.paper, look.ink)
+    if given.min() == given.max() and not look.blank:
+        raise DataError(f"no ink: every pixel is {given.max():g} where white is 1")
+    return given
+
+
+def notice_strange(image: str, pictures: Sequence["Picture"], network: "Trained") -> None:
+    """Say which pictures of a file are taken as they are though they look like another kind."""
+    from jaxnn import display
+
+    look = network.look
+    strange = [
+        picture.where
+        for picture in pictures
+        if look and picture.as_it_is is not None and look.is_strange(picture.as_it_is)
+    ]
+    if strange:
+        count = "" if len(pictures) == 1 else f"{len(strange)} of {len(pictures)} pictures: "
+        display.notice(
+            f"{image}: {count}another paper than that of the training images; taken as it is: "
+            "--prepare brings it into their form"
+        )
 
 
 def answered(
@@ -164,15 +212,23 @@ def as_json(answer: Answer) -> dict[str, Any]:
     }
 
 
-def show(answers: Sequence[Answer]) -> None:
+def inked(image: "np.ndarray[Any, Any]", network: "Trained") -> "np.ndarray[Any, Any]":
+    """What the network saw with the ink as 1 and the paper as 0, to be drawn."""
+    turned = network.look is not None and network.look.is_dark_on_light
+    ink: np.ndarray[Any, Any] = (1 - image if turned else image).clip(0, 1)
+    return ink
+
+
+def show(answers: Sequence[Answer], network: "Trained") -> None:
     """What the network saw, in characters."""
     from jaxnn.text import blocks, printable
 
     for answer in answers:
-        print(f"\n{printable(answer.picture.where)}\n{blocks(answer.seen, sys.stdout.encoding)}")
+        ink = inked(answer.seen, network)
+        print(f"\n{printable(answer.picture.where)}\n{blocks(ink, sys.stdout.encoding)}")
 
 
-def draw(path: Path, answers: Sequence[Answer]) -> None:
+def draw(path: Path, answers: Sequence[Answer], network: "Trained") -> None:
     """What was given beside what the network saw, as a picture."""
     from jaxnn import canvas, plots
 
@@ -181,8 +237,9 @@ def draw(path: Path, answers: Sequence[Answer]) -> None:
         f"{plots.short(Path(answer.picture.where).name, 18)}"
         for answer in answers
     ]
-    given, seen = [a.picture.grey for a in answers], [a.seen for a in answers]
-    canvas.write(path, lambda: plots.seen(given, seen, captions))
+    given = [answer.picture.grey for answer in answers]
+    prepared = [inked(answer.seen, network) for answer in answers]
+    canvas.write(path, lambda: plots.seen(given, prepared, captions))
 
 
 if __name__ == "__main__":

@@ -89,15 +89,18 @@ CONTENTS = {
         ["y_test", "0 … 2 expected", "found 3"],
     ),
     "one class": (changed(y_train=np.zeros_like), ["y_train", "two classes", "every label is 0"]),
-    "a negative pixel": (changed(x_test=poke(-1)), ["x_test", "0 to 255", "from -1 to 255"]),
-    "a pixel above 255": (changed(x_train=poke(256)), ["x_train", "0 to 255", "0 to 256"]),
-    "a float pixel above 255": (
-        with_images(lambda x: x * 1.1),
-        ["x_train", "0 to 255", "from 0 to 280.5"],
+    "a negative pixel": (changed(x_test=poke(-1)), ["x_test", "from 0", "from -1 to 255"]),
+    "standardised pixels": (
+        with_images(lambda x: (x - 33.0) / 78),
+        ["x_train", "from 0", "standardised images can be given as they were"],
     ),
-    "fractions above 1": (
-        with_images(lambda x: x / 100),
-        ["x_train", "whole numbers", "fractions among values up to 2.55"],
+    "a stray pixel": (
+        changed(x_train=poke(60_000)),
+        ["x_test", "reaches 60000", "up to 255", "one scale"],
+    ),
+    "a pixel above every white": (
+        changed(x_train=poke(70_000)),
+        ["x_train", "65,535", "0 to 70000"],
     ),
     "a pixel that is not a number": (
         with_images(lambda x: poke(np.nan)(x / 255)),

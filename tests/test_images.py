@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxnn import framing, images
+from jaxnn import framing, images, look
 from jaxnn.errors import DataError
 from jaxnn.framing import Frame, like_mnist, measure, prepare
 
-from . import run_folder
+from . import run_folder, small
 from .data_files import replace
 
 MNIST = like_mnist((28, 28))
@@ -139,7 +139,15 @@ class TestFrame:
         assert Frame.from_dict(frame.to_dict()) == frame
 
     def test_images_without_a_shape_have_no_frame(self):
-        assert framing.of_dataset(np.ones((3, 7)), None) is None
+        dataset = small.dataset()
+        assert framing.of_dataset(dataset, look.of_dataset(dataset)) is None
+
+    @pytest.mark.parametrize("shape", [(28, 28), (20, 28)])
+    def test_dark_on_light_has_the_same_frame(self, shape):
+        stack = np.random.default_rng(0).uniform(size=(9, *shape)).astype(np.float32)
+        stack *= np.pad(np.ones((shape[0] - 8, shape[1] - 8), np.float32), 4)
+        expected = Frame(shape, (shape[0] - 8, shape[1] - 8), measure(stack).centre)
+        assert measure(stack) == measure(0.95 - 0.9 * stack, 0.95, 0.05) == expected
 
     def test_black_images_alone_fall_back_on_proportions(self):
         assert measure(np.zeros((3, 14, 14), np.uint8)) == Frame((14, 14), (10, 10), (7, 7))

@@ -172,13 +172,13 @@ class TestRunsWithoutAFrame:
 
     @pytest.fixture
     def changed(self, predict, tmp_path, monkeypatch, capsys):
-        def changed(**data):
+        def changed(*flags, **data):
             run = run_folder.finished(tmp_path / "run")
             path = run / "parameters.safetensors"
             arrays, notes = arrayfile.load(path)
             arrayfile.save(path, arrays, notes | {"data": notes["data"] | data})
             np.save("one.npy", examples(1))
-            return commands.here(monkeypatch, capsys, "predict", run, "one.npy", "--show")
+            return commands.here(monkeypatch, capsys, "predict", run, "one.npy", "--show", *flags)
 
         return changed
 
@@ -189,7 +189,7 @@ class TestRunsWithoutAFrame:
 
     def test_another_frame_shows(self, changed):
         frame = {"shape": [8, 8], "box": [4, 4], "centre": [0, 0]}
-        drawn = changed(frame=frame).out.splitlines()[-8:]
+        drawn = changed("--prepare", frame=frame).out.splitlines()[-8:]
         assert drawn[4:] == [""] * 4
 
 

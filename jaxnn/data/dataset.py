@@ -14,7 +14,7 @@ from jaxnn.data import hdf5, idx, npz
 from jaxnn.data.blame import blame
 from jaxnn.data.field import Field
 from jaxnn.data.pixels import read_images
-from jaxnn.data.validate import check_headers, count_classes, image_shape, read_labels
+from jaxnn.data.validate import check_headers, count_classes, image_shape, numbering, read_labels
 from jaxnn.errors import DataError
 
 #: Files that a folder may hold in place of the four IDX files.
@@ -26,10 +26,10 @@ class Dataset:
     """Labelled images, split into a training set and a test set.
 
     x_train (n_train, n_x) and x_test (n_test, n_x) are uint8 where the source is integral, else
-    float32 in [0, 1]; y_train (n_train,) and y_test (n_test,) are int32 in 0 … n_classes − 1.
-    `scale` is 1 over a pixel's largest possible value, so that scale · x is in [0, 1].
+    float32; y_train (n_train,) and y_test (n_test,) are int32 in 0 … n_classes − 1.
+    `scale` is 1 over what is white in the training set, so that scale · x is in [0, 1] there.
     `image_shape` is (h, w), or None where the n_x pixels of a row form no square. `source` says
-    where the data come from.
+    where the data come from, `remarks` what is in them that one might not expect, a phrase each.
 
     Images that are more than may lie in memory lie on the disk: they are arrays all the same, which
     nobody can write to (`jaxnn.data.scratch`).
@@ -44,6 +44,7 @@ class Dataset:
     n_classes: int
     image_shape: tuple[int, int] | None
     scale: float
+    remarks: tuple[str, ...] = ()
 
     @property
     def n_x(self) -> int:
@@ -56,6 +57,11 @@ class Dataset:
     @property
     def n_test(self) -> int:
         return len(self.x_test)
+
+    @property
+    def origin(self) -> str:
+        """Where the data come from and what was seen in them, as the end of a line."""
+        return "; ".join((self.source, *self.remarks))
 
     def fingerprint(self) -> str:
         """SHA-256, in hexadecimal, of the contents: equal for equal data, whatever file held it."""
@@ -78,9 +84,19 @@ def build(name: str, source: str, fields: dict[str, Field], memory: int | None =
     with blame(source):
         y_train, y_test = read_labels(fields["y_train"]), read_labels(fields["y_test"])
         n_classes = count_classes(fields, y_train, y_test)
-        x_train, x_test, scale = read_images(fields["x_train"], fields["x_test"], memory)
-    shape = image_shape(fields["x_train"])
-    return Dataset(name, source, x_train, y_train, x_test, y_test, n_classes, shape, scale)
+        images = read_images(fields["x_train"], fields["x_test"], memory)
+    return Dataset(
+        name,
+        source,
+        images.train,
+        y_train,
+        images.test,
+        y_test,
+        n_classes,
+        image_shape(fields["x_train"]),
+        images.scale,
+        (*images.remarks, *numbering(y_train, y_test, n_classes)),
+    )
 
 
 def read(path: Path, name: str | None = None, memory: int | None = None) -> Dataset:

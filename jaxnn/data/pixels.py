@@ -1,8 +1,12 @@
 """Pixels in any notation, brought to one: uint8 where the source is integral, else float32.
 
 The same images in bytes, in whole floats up to 255, and in floats that are multiples of 1/255
-become the same uint8 array, bit for bit. Nothing is held twice: values are converted as they come,
-and nothing at all if there are more than may lie in memory (`jaxnn.data.scratch`).
+become the same uint8 array, bit for bit; so do black and white, written 0 and 1. Nothing is held
+twice: values are converted as they come, and nothing at all if there are more than may lie in
+memory (`jaxnn.data.scratch`).
+
+What white is, the training part says: 1, 255 or 65,535 where its largest value is more than half
+of that, and else its largest value itself.
 """
 
 from collections.abc import Callable, Iterator
@@ -19,7 +23,13 @@ from jaxnn.memory import fits
 #: How far a float may be from a multiple of 1/255.
 TOLERANCE = 1e-6
 
-EXPECTED = "pixels from 0 to 1, or whole numbers from 0 to 255, expected"
+#: White of a fraction, of a byte, and of 16 bits.
+WHITES = (1.0, 255.0, 65_535.0)
+
+EXPECTED = "numbers from 0 (black) to at most 65,535 (white) expected"
+
+#: Between two parts on one scale, the largest value differs by no more than this factor.
+LIKE = 2
 
 #: Pixels converted at a time: few enough for the intermediate results to stay in the cache.
 SLICE = 1 << 15
@@ -28,11 +38,28 @@ Values = NDArray[Any]
 
 
 class Notation(NamedTuple):
-    """How pixels may be written: `convert` gives them as `dtype`, or None if they aren't so."""
+    """How pixels may be written: `convert` gives them as `dtype`, `unit` times as large, or None
+    if they aren't so."""
 
     dtype: type[np.uint8 | np.float32]
-    scale: float
+    unit: float
     convert: Callable[[Values], Values | None]
+
+
+class Images(NamedTuple):
+    """Both sets as (N, n_x), 1 over what is white in them, and what is worth a word about that."""
+
+    train: Values
+    test: Values
+    scale: float
+    remarks: tuple[str, ...]
+
+
+def _black_and_white(values: Values) -> Values | None:
+    """Integers 0 and 1."""
+    if not (values.min() >= 0 and values.max() <= 1):
+        return None
+    return values.astype(np.uint8) * np.uint8(255)
 
 
 def _bytes(values: Values) -> Values | None:
@@ -59,33 +86,33 @@ def _whole(values: Values) -> Values | None:
     return values.astype(np.uint8)
 
 
-def _unit(values: Values) -> Values | None:
-    """Floats from 0 to 1."""
-    return values.astype(np.float32) if values.min() >= 0 and values.max() <= 1 else None
+def _numbers(values: Values) -> Values | None:
+    """Any numbers from 0 to the largest white."""
+    within = values.min() >= 0 and values.max() <= WHITES[-1]
+    return values.astype(np.float32) if within else None
 
 
-INTEGERS = (Notation(np.uint8, 1 / 255, _bytes),)
-FLOATS = (
-    Notation(np.uint8, 1 / 255, _multiples),
-    Notation(np.uint8, 1 / 255, _whole),
-    Notation(np.float32, 1.0, _unit),
-)
+NUMBERS = Notation(np.float32, 1, _numbers)
+INTEGERS = (Notation(np.uint8, 255, _black_and_white), Notation(np.uint8, 1, _bytes), NUMBERS)
+FLOATS = (Notation(np.uint8, 255, _multiples), Notation(np.uint8, 1, _whole), NUMBERS)
 
 
 class WrittenOtherwiseError(Exception):
     """The pixels are not in the notation that was tried."""
 
 
-def read_images(
-    train: Field, test: Field, memory: int | None = None
-) -> tuple[Values, Values, float]:
-    """Both sets of images as (N, n_x), and their scale. Raises DataError, and StorageError where
-    they are more than `memory` MiB (`memory.fits`) and the disk has no room for them either.
+def _notations(dtype: np.dtype[Any]) -> tuple[Notation, ...]:
+    return FLOATS if dtype.kind == "f" else INTEGERS
+
+
+def read_images(train: Field, test: Field, memory: int | None = None) -> Images:
+    """Both sets of images. Raises DataError, and StorageError where they are more than `memory` MiB
+    (`memory.fits`) and the disk has no room for them either.
 
     The notation is that of the two sets together. It is tried on the pixels as they are read, and
     the file is read again in the next one if they are not written so.
     """
-    for notation in FLOATS if train.dtype.kind == "f" else INTEGERS:
+    for notation in _notations(train.dtype):
         size = (train.size + test.size) * np.dtype(notation.dtype).itemsize
         on_disk = not fits(size, memory)
         x_train = _read(train, notation, on_disk)
@@ -93,8 +120,65 @@ def read_images(
         if x_train is not None and x_test is not None:
             _check_contrast(train, x_train)
             _check_contrast(test, x_test)
-            return x_train, x_test, notation.scale
+            return _scaled(x_train, x_test, notation, test.where)
     raise _complaint(train, test)
+
+
+def _scaled(train: Values, test: Values, notation: Notation, where: str) -> Images:
+    """With the scale that the training part says. Raises DataError where the test part's is another
+    one."""
+    largest, in_test = float(train.max()), float(test.max())
+    if not largest / LIKE <= in_test <= largest * LIKE:
+        raise DataError(
+            f"{where}: the scale of the training part expected, which reaches "
+            f"{largest / notation.unit:g}, found values up to {in_test / notation.unit:g}: "
+            "bring both parts to one scale"
+        )
+    white = _white(largest, notation.dtype)
+    remarks = []
+    if white not in WHITES:
+        shown = white / notation.unit
+        remarks.append(f"white is {shown:g}, the largest value of the training part")
+    if in_test > white:
+        remarks.append(f"the test part goes beyond white, up to {in_test / notation.unit:g}")
+    return Images(train, test, 1 / white, tuple(remarks))
+
+
+def _white(largest: float, dtype: type[np.uint8 | np.float32]) -> float:
+    """What is white in the stored numbers, of which that is the largest."""
+    usual = _usual_white(largest, np.dtype(dtype))
+    return usual if largest > usual / LIKE else largest
+
+
+def in_unit(values: Values, dtype: str, scale: float) -> Values | None:
+    """Numbers from a file on the scale that a network's training images had: float32, white as 1.
+
+    The training images were stored as `dtype` (uint8 or float32) with that `scale`, and the same
+    images come out with the same bits, in whichever notation. Others are black and white if they
+    hold 0 and 1 alone, and else fractions, bytes or 16 bits, as the largest number demands. None
+    where a number is negative, not finite or above 65,535.
+    """
+    if ((values == 0) | (values == 1)).all():
+        return values.astype(np.float32)
+    for notation in _notations(values.dtype):
+        own = np.dtype(notation.dtype) == dtype
+        stored = notation.convert(values) if own or notation is NUMBERS else None
+        if stored is not None:
+            fits = own and _may_reach(values.dtype, 1 / scale) and stored.max() <= LIKE / scale
+            factor = scale if fits else 1 / _usual_white(float(stored.max()), values.dtype)
+            return stored.astype(np.float32) * np.float32(factor)
+    return None
+
+
+def _may_reach(dtype: np.dtype[Any], white: float) -> bool:
+    """Whether numbers of that type may be on the scale of that white: a byte not on that of 16
+    bits, an integer not on that of fractions."""
+    return dtype.kind == "f" or 1 < white <= (255 if dtype.itemsize == 1 else np.inf)
+
+
+def _usual_white(largest: float, dtype: np.dtype[Any]) -> float:
+    whites = WHITES if dtype.kind == "f" else WHITES[1:]
+    return next(white for white in whites if largest <= white)
 
 
 def _read(field: Field, notation: Notation, on_disk: bool) -> Values | None:
@@ -137,11 +221,13 @@ def _check_contrast(field: Field, pixels: Values) -> None:
 def _complaint(*fields: Field) -> DataError:
     """What is wrong with pixels that no notation fits."""
     limits = [_limits(field) for field in fields]
-    for field, (low, high) in zip(fields, limits, strict=True):
-        if not (low >= 0 and high <= 255):
-            return DataError(f"{field.where}: {EXPECTED}, found values from {low:g} to {high:g}")
-    field, (_, high) = max(zip(fields, limits, strict=True), key=lambda pair: pair[1][1])
-    return DataError(f"{field.where}: {EXPECTED}, found fractions among values up to {high:g}")
+    field, (low, high) = next(
+        (field, (low, high))
+        for field, (low, high) in zip(fields, limits, strict=True)
+        if not (low >= 0 and high <= WHITES[-1])
+    )
+    hint = "; standardised images can be given as they were before that" if low < 0 else ""
+    return DataError(f"{field.where}: {EXPECTED}, found values from {low:g} to {high:g}{hint}")
 
 
 def _limits(field: Field) -> tuple[float, float]:

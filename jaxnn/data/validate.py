@@ -12,6 +12,9 @@ from jaxnn.errors import DataError
 #: Pixels in one array, which need not fit into memory. MNIST's training set has 47 million.
 LARGEST_ARRAY = 1 << 40
 
+#: Classes that a line names.
+SHOWN = 8
+
 #: Images in one array: as many as can be put in a random order (`jaxnn.shuffle`).
 LARGEST_COUNT = 1 << 31
 
@@ -90,6 +93,26 @@ def read_labels(y: Field) -> NDArray[np.int32]:
     if wrong.size:
         raise DataError(f"{y.where}: labels 0, 1, 2, … expected, found {wrong[0]}")
     return labels.astype(np.int32)
+
+
+def numbering(y_train: NDArray[Any], y_test: NDArray[Any], n_classes: int) -> tuple[str, ...]:
+    """What a reader of the figures should know about the labels, a phrase each."""
+    lacking = np.setdiff1d(np.arange(n_classes), y_train)
+    never_learnt = np.intersect1d(lacking, y_test)
+    remarks = []
+    if lacking.size:
+        remarks.append(
+            f"labels {y_train.min()} to {y_train.max()}: no training example of {_named(lacking)}"
+        )
+    if never_learnt.size:
+        remarks.append(f"the test part has examples of {_named(never_learnt)} all the same")
+    return tuple(remarks)
+
+
+def _named(classes: NDArray[Any]) -> str:
+    more = ", …" if classes.size > SHOWN else ""
+    names = ", ".join(map(str, classes[:SHOWN].tolist()))
+    return f"{'class' if classes.size == 1 else 'classes'} {names}{more}"
 
 
 def count_classes(fields: dict[str, Field], y_train: NDArray[Any], y_test: NDArray[Any]) -> int:
