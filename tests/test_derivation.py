@@ -1,4 +1,7 @@
-"""docs/derivation.md names a function that computes and a test that verifies each equation."""
+"""docs/derivation.md is executed: each equation holds for what the code computes.
+
+Under an equation stand the same equation in Python, a function that computes it, and a test.
+"""
 
 import ast
 import re
@@ -10,10 +13,13 @@ from pathlib import Path
 
 import pytest
 
+from .formula import check, latex, squeezed, wrong_versions
+from .symbols import symbols
+
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "docs" / "derivation.md").read_text(encoding="utf-8")
 
-FENCE = re.compile(r"^```math\n(.*?)^```\n", re.DOTALL | re.MULTILINE)
+FENCE = re.compile(r"^```math\n(.*?)^```\n\n```python\n(.*?)^```\n", re.DOTALL | re.MULTILINE)
 TAG = re.compile(r"\\tag\{(\d+)\}")
 LINES = r"((?:(?!\n\n).)*?)"
 CREDIT = re.compile(
@@ -21,6 +27,9 @@ CREDIT = re.compile(
 )
 FUNCTION = re.compile(r"`(jaxnn(?:\.\w+)+)`")
 TEST = re.compile(r"`(tests/\w+\.py)::(\w+)`")
+
+EQUATIONS = {int(TAG.findall(fence)[0]): (fence, python) for fence, python in FENCE.findall(TEXT)}
+EVERY_EQUATION = pytest.mark.parametrize("number", EQUATIONS)
 
 
 def faults(text: str) -> Iterator[str]:
@@ -35,7 +44,7 @@ def faults(text: str) -> Iterator[str]:
 
 
 def faulty_numbers(text: str) -> Iterator[str]:
-    numbers = [TAG.findall(fence) for fence in FENCE.findall(text)]
+    numbers = [TAG.findall(fence) for fence, _ in FENCE.findall(text)]
     expected = [[str(n)] for n in range(1, len(numbers) + 1)]
     for found, wanted in zip(numbers, expected, strict=True):
         if found != wanted:
@@ -88,7 +97,42 @@ def test_the_derivation_is_sound() -> None:
 
 def test_every_equation_was_found() -> None:
     """The patterns above miss none: as many fences, numbers and credits as the text has."""
-    assert TEXT.count("```math") == TEXT.count("\\tag{") == len(CREDIT.findall(TEXT)) >= 30
+    counts = {TEXT.count(mark) for mark in ("```math", "```python", "\\tag{")}
+    assert counts == {len(CREDIT.findall(TEXT))} == {len(EQUATIONS)}
+    assert len(EQUATIONS) >= 50
+
+
+@EVERY_EQUATION
+def test_an_equation_holds(number: int) -> None:
+    """Both sides have the same value, worked out in NumPy from what the code computes."""
+    check(EQUATIONS[number][1], symbols(number))
+
+
+@EVERY_EQUATION
+def test_an_equation_and_its_python_are_the_same(number: int) -> None:
+    """The Python, printed as mathematics, but for spaces and the size of brackets."""
+    mathematics, python = EQUATIONS[number]
+    assert squeezed(mathematics) == squeezed(latex(python))
+
+
+@EVERY_EQUATION
+def test_a_wrong_equation_is_noticed(number: int) -> None:
+    """Another sign, factor, index or transposition: in Python it does not hold, and as mathematics
+    it is not what the Python says."""
+    mathematics, python = EQUATIONS[number]
+    wrong = list(wrong_versions(python))
+    assert wrong
+    unnoticed = [version for version in wrong if holds(version, number)]
+    assert unnoticed == [], f"{len(unnoticed)} of {len(wrong)}"
+    assert all(squeezed(latex(version)) != squeezed(mathematics) for version in wrong)
+
+
+def holds(python: str, number: int) -> bool:
+    try:
+        check(python, symbols(number))
+    except Exception:  # another shape, a layer that is not there, a function of the wrong thing
+        return False
+    return True
 
 
 BROKEN = {
