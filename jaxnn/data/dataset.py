@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from jaxnn.data import hdf5, idx, npz
 from jaxnn.data.blame import blame
 from jaxnn.data.field import Field
+from jaxnn.data.orientation import doubts
 from jaxnn.data.pixels import read_images
 from jaxnn.data.validate import check_headers, count_classes, image_shape, numbering, read_labels
 from jaxnn.errors import DataError
@@ -76,15 +77,26 @@ class Dataset:
         return digest.hexdigest()
 
 
-def build(name: str, source: str, fields: dict[str, Field], memory: int | None = None) -> Dataset:
+def build(
+    name: str,
+    source: str,
+    fields: dict[str, Field],
+    memory: int | None = None,
+    turned: tuple[str, ...] | None = None,
+) -> Dataset:
     """Check the headers, then read and check the labels, then the images.
 
-    `memory` and the errors are those of `read_images`."""
+    `turned` is what was done about their orientation, if anything. `memory` and the errors are
+    those of `read_images`.
+    """
     check_headers(fields)
     with blame(source):
         y_train, y_test = read_labels(fields["y_train"]), read_labels(fields["y_test"])
         n_classes = count_classes(fields, y_train, y_test)
         images = read_images(fields["x_train"], fields["x_test"], memory)
+    shape = image_shape(fields["x_train"])
+    if turned is None:
+        turned = doubts(images.train, y_train, len(y_test), shape)
     return Dataset(
         name,
         source,
@@ -93,21 +105,23 @@ def build(name: str, source: str, fields: dict[str, Field], memory: int | None =
         images.test,
         y_test,
         n_classes,
-        image_shape(fields["x_train"]),
+        shape,
         images.scale,
-        (*images.remarks, *numbering(y_train, y_test, n_classes)),
+        (*images.remarks, *numbering(y_train, y_test, n_classes), *turned),
     )
 
 
 def read(path: Path, name: str | None = None, memory: int | None = None) -> Dataset:
     """The data set at `path`: an HDF5 or .npz file, or a folder that holds one or four IDX files.
+    EMNIST's, known by their names, are set upright.
 
     The form is recognised from the file's first bytes. Raises DataError, and StorageError where
     the images are more than `memory` MiB (`memory.fits`) and the disk has no room for them.
     """
     form, place = _recognise(path)
     name = name or (path.stem if path.is_file() else path.resolve().name)
-    return build(name, str(path), form(place), memory)
+    turned = (idx.UPRIGHT,) if form is idx.upright_fields else None
+    return build(name, str(path), form(place), memory, turned)
 
 
 def holds_data(path: Path) -> bool:
@@ -141,6 +155,8 @@ def _recognise_folder(folder: Path) -> tuple[Callable[[Path], dict[str, Field]],
     found = [folder / name for name in FILE_NAMES if (folder / name).is_file()]
     if found and len(idx.find(folder)) < len(idx.STEMS):
         return _recognise(found[0])
+    if not holds_data(folder) and idx.emnist(folder):
+        return idx.upright_fields, folder
     if not holds_data(folder):
         raise DataError(
             f"{folder}: four IDX files, {' or '.join(FILE_NAMES)} expected here, found none"

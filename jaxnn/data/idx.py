@@ -1,10 +1,14 @@
-"""A folder of four IDX files, MNIST's own form, gzipped or not.
+"""A folder of four IDX files, MNIST's own form, gzipped or not, or EMNIST's of the same form.
 
 An image file is the magic number 0x00000803 (unsigned bytes, 3 dimensions), the count, the height
 and the width, then the pixels. A label file is 0x00000801, the count, then the labels. All header
 numbers are big-endian and 32 bits wide.
+
+EMNIST's files, emnist-SPLIT-train-images-idx3-ubyte and so on, hold each image transposed. They are
+known by these names, and the images set upright.
 """
 
+import re
 import zlib
 from collections.abc import Iterator
 from itertools import pairwise
@@ -29,6 +33,10 @@ STEMS = {
     "y_test": ("t10k-labels", "idx1-ubyte"),
 }
 
+#: EMNIST's names of the same files.
+EMNIST = re.compile(r"emnist-(\w+)-(train|test)-(images-idx3|labels-idx1)-ubyte(\.gz)?")
+UPRIGHT = "EMNIST's images, which its files hold transposed, are set upright"
+
 GZIP_MAGIC = b"\x1f\x8b"
 
 
@@ -43,6 +51,54 @@ def find(folder: Path) -> dict[str, Path]:
         if path is not None:
             found[name] = path
     return found
+
+
+def emnist(folder: Path) -> dict[str, Path]:
+    """EMNIST's files in `folder`, by field. Raises DataError where they are of several splits."""
+    found: dict[str, Path] = {}
+    splits = set()
+    for path in sorted(folder.iterdir(), reverse=True):  # uncompressed ones last, which stay
+        name = EMNIST.fullmatch(path.name)
+        if name and path.is_file():
+            splits.add(name[1])
+            found[f"{'x' if name[3].startswith('images') else 'y'}_{name[2]}"] = path
+    if len(splits) > 1:
+        raise DataError(
+            f"{folder}: one split of EMNIST expected, found {', '.join(sorted(splits))}: put the "
+            "four files of one into a folder of their own"
+        )
+    return found
+
+
+def upright_fields(folder: Path) -> dict[str, Field]:
+    """The four fields of a folder of EMNIST's files, the images upright. Raises DataError."""
+    found = emnist(folder)
+    missing = [name for name in STEMS if name not in found]
+    if missing:
+        raise DataError(
+            f"{folder}: four files of EMNIST expected; missing: {', '.join(missing)}; found: "
+            f"{', '.join(sorted(path.name for path in found.values()))}"
+        )
+    return {
+        name: _transposed(_field(path, IMAGES)) if name[0] == "x" else _field(path, LABELS)
+        for name, path in found.items()
+    }
+
+
+def _transposed(field: Field) -> Field:
+    n, h, w = field.shape
+    return Field(field.where, (n, w, h), field.dtype, lambda: _turned(field, h, w))
+
+
+def _turned(field: Field, h: int, w: int) -> Iterator[NDArray[Any]]:
+    """The images with rows and columns exchanged, whatever pieces they come in."""
+    rest = np.empty(0, field.dtype)
+    for piece in field.pieces():
+        pixels = np.concatenate([rest, piece])
+        whole = len(pixels) // (h * w) * (h * w)
+        yield pixels[:whole].reshape(-1, h, w).transpose(0, 2, 1).reshape(-1)
+        rest = pixels[whole:]
+    yield rest
 
 
 def is_idx(head: bytes) -> bool:
