@@ -3,7 +3,11 @@
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, cast, get_args, get_origin, get_type_hints
+
+#: The learning rate of each optimiser where none is given: the document's for its momentum, and
+#: that of Kingma and Ba (arXiv:1412.6980) for steps that are divided by the gradient's size.
+LEARNING_RATES = {"momentum": 0.5, "nesterov": 0.5, "adam": 0.001, "adamw": 0.001}
 
 
 @dataclass(frozen=True)
@@ -13,10 +17,11 @@ class Config:
     `validation` is the number of training examples (1, 2, …) or the share of them (a fraction below
     1) that is set aside to choose the epoch by; `patience` the epochs without a better validation
     loss after which training stops. None turns either off, and so does 0 for whatever goes beyond
-    the document: `jaxnn.plan` says what each means.
+    the document: `jaxnn.plan` says what each means. An `lr` that is not given is the optimiser's
+    own, of `LEARNING_RATES`. `n_h` is () for no hidden layer: softmax regression.
     """
 
-    lr: float = 0.5
+    lr: float = cast(float, None)  # `__post_init__` has the optimiser's own
     beta: float = 0.9
     epochs: int = 50
     batch_size: int = 64
@@ -43,6 +48,10 @@ class Config:
     teacher_weight: float = 0.9
     committee: int = 1
 
+    def __post_init__(self) -> None:
+        if self.lr is None:
+            object.__setattr__(self, "lr", LEARNING_RATES[self.optimiser])
+
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it: tuples are lists there."""
         return {**asdict(self), "n_h": list(self.n_h)}
@@ -54,6 +63,8 @@ class Config:
         Raises KeyError or TypeError for a name that no configuration has, and for a value of
         another type than its field's, NaN and infinities among them.
         """
+        if values.get("lr", 0) is None:
+            raise TypeError("lr: a number expected, found None")
         config = cls(**{**values, "n_h": tuple(values["n_h"])})
         for name, kind in get_type_hints(cls).items():
             value = getattr(config, name)

@@ -38,11 +38,12 @@ def notice(line: str) -> None:
 def summary(dataset: Dataset, config: Config, mesh: Mesh, done: int = 0) -> None:
     """The data, the network, the devices and what is done, before anything is computed."""
     sizes = "-".join(map(str, (dataset.n_x, *config.n_h, dataset.n_classes)))
+    hidden = f"{config.activation} and " if config.n_h else ""
     resumed = f"\nresumed   after epoch {done} of {config.epochs}" if done else ""
     console().print(
         f"data      {dataset.name}: {dataset.n_train:,} training and {dataset.n_test:,} test "
         f"examples, from {dataset.origin}\n"
-        f"network   {sizes}, {config.activation} and softmax; lr {config.lr:g}, "
+        f"network   {sizes}, {hidden}softmax; lr {config.lr:g}, "
         f"beta {config.beta:g}, batches of {config.batch_size}, seed {config.seed}\n"
         f"{_beyond(config)}"
         f"device    {_devices(mesh)}, jax {jax.__version__}{resumed}"
@@ -157,10 +158,18 @@ def outcome(table: str, result: Mapping[str, Any]) -> None:
     alone = f"members alone: {members}\n" if members else ""
     console().print(
         f"\n{table}\n"
-        f"{alone}test accuracy {result['test_accuracy']:.2%} after {result['epochs']} epochs; "
+        f"{alone}test accuracy {result['test_accuracy']:.2%} {_of_epoch(result)}; "
         f"{result['train_seconds']:.1f} s of training, {result['total_seconds']:.1f} s in all"
         f"{' since it was resumed' if result['resumed_after'] else ''}"
     )
+
+
+def _of_epoch(result: Mapping[str, Any]) -> str:
+    """Which epoch the parameters are of, where validation did not choose the last."""
+    chosen, epochs = result["chosen_epoch"], result["epochs"]
+    if chosen == epochs:
+        return f"after {epochs} epochs"
+    return f"of epoch {chosen}, chosen by validation among {epochs}"
 
 
 def where(folder: Path) -> None:

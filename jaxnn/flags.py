@@ -6,7 +6,7 @@ Nothing here imports jax, so that `--help` answers at once.
 import argparse
 
 from jaxnn import cli
-from jaxnn.config import Config
+from jaxnn.config import LEARNING_RATES, Config
 
 ACTIVATIONS = ("sigmoid", "tanh", "relu", "leaky_relu", "softplus", "gelu", "silu")
 INITIALISERS = ("document", "he", "glorot", "orthogonal")
@@ -97,6 +97,14 @@ def add_beyond(parser: argparse.ArgumentParser) -> None:
         help="of the teacher's answers; the labels have the rest "
         f"(default: {default.teacher_weight})",
     )
+
+
+def learning_rates() -> str:
+    """The default of --lr in words: each value with its optimisers."""
+    by_value: dict[float, list[str]] = {}
+    for name, lr in LEARNING_RATES.items():
+        by_value.setdefault(lr, []).append(name)
+    return ", ".join(f"{lr:g} for {' and '.join(names)}" for lr, names in by_value.items())
 
 
 def add_devices(parser: argparse.ArgumentParser) -> None:

@@ -134,21 +134,28 @@ def curves(history: Sequence[Record], name: str) -> "Figure":
     return figure
 
 
-def comparison(runs: Mapping[str, Sequence[Record]]) -> "Figure":
-    """The held-out loss and accuracy of several runs by epoch, each under its name."""
-    figure = canvas.blank(10, 4.2 + 0.2 * len(runs))
+def comparison(groups: Mapping[str, Mapping[str, Sequence[Record]]]) -> "Figure":
+    """The held-out loss and accuracy of several runs by epoch, each under its name; a row of axes
+    for each group, whose title says what its runs were measured on."""
+    count = sum(map(len, groups.values()))
+    figure = canvas.blank(10, 0.6 + 3.6 * len(groups) + 0.2 * count)
     figure.suptitle("Runs compared on the examples held out from training")
-    panels = figure.subplots(1, 2)
-    for index, (name, history) in enumerate(runs.items()):
-        style = {
-            "color": SERIES[index % len(SERIES)],
-            "ls": DASHES[index % len(DASHES)],
-            "label": short(f" {name}" if name.startswith("_") else name, 80),
-        }
-        for axes, measure in zip(panels, MEASURES, strict=True):
-            values = [held_out(record, measure) for record in history]
-            _line(axes, history, measure, values, **style)
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower left")
+    rows, handles = figure.subplots(len(groups), 2, squeeze=False), []
+    index = 0
+    for panels, (title, runs) in zip(rows, groups.items(), strict=True):
+        for name, history in runs.items():
+            style = {
+                "color": SERIES[index % len(SERIES)],
+                "ls": DASHES[index % len(DASHES)],
+                "label": short(f" {name}" if name.startswith("_") else name, 80),
+            }
+            for axes, measure in zip(panels, MEASURES, strict=True):
+                values = [held_out(record, measure) for record in history]
+                _line(axes, history, measure, values, **style)
+                axes.set_title(f"{MEASURES[measure][0]}: {short(title, 40)}")
+            index += 1
+        handles += panels[0].get_legend_handles_labels()[0]
+    figure.legend(handles=handles, loc="outside lower left")
     return figure
 
 

@@ -153,7 +153,7 @@ def _epochs(point: Point) -> str:
 def shown(value: Any) -> str:
     """A setting as the flags have it."""
     if isinstance(value, tuple):
-        return "x".join(map(str, value))
+        return "x".join(map(str, value)) or "0"
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 

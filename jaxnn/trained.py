@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from jaxnn import arrayfile, checkpoint, runs
 from jaxnn.errors import CheckpointError, UsageError
-from jaxnn.fit import state_shapes
+from jaxnn.fit import best_epoch, state_shapes
 from jaxnn.framing import Frame, like_mnist
 from jaxnn.look import Look
 from jaxnn.mlp import Params
@@ -59,7 +59,12 @@ def load(folder: Path, notice: Callable[[str], None]) -> Trained:
         return network
     run, progress = runs.load(folder, notice)
     epochs = len(progress.history)
-    notice(f"{folder}: not finished: its state after {epochs} of {run.config.epochs} epochs")
+    chosen = (
+        f", that of epoch {best_epoch(progress.history)} by validation" if progress.best else ""
+    )
+    notice(
+        f"{folder}: not finished: its state after {epochs} of {run.config.epochs} epochs{chosen}"
+    )
     with runs.sensible_notes(folder):
         return Trained(run, progress.chosen, epochs, _frame(run.data), _look(run.data), None)
 

@@ -1,21 +1,23 @@
 """Several runs side by side: where they differ, and what came of it."""
 
 import statistics
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jaxnn import cli
-from jaxnn.errors import UsageError
+from jaxnn.errors import JaxnnError, UsageError
 
 if TYPE_CHECKING:
     from jaxnn.fit import Record
     from jaxnn.trained import Trained
 
 DESCRIPTION = """\
-Print runs side by side in one table, with the settings in which they differ, and draw their curves
-into one picture. A run that is not finished is shown as far as it has come; of a sweep its best run
-is. Runs that differ in nothing but their seeds get a mean and a standard deviation."""
+Print runs side by side in one table, with the settings in which they differ, and with --out draw
+their curves into one picture. A run that is not finished is shown as far as it has come; of a sweep
+its best run is. What cannot be read is named and left out. Runs that differ in nothing but their
+seeds get a mean and a standard deviation."""
 
 EPILOG = """\
 examples:
@@ -40,34 +42,78 @@ def parser() -> cli.Parser:
     p.add_argument(
         "--out",
         metavar="FILE.png",
-        default="comparison.png",
-        help="the picture of the curves (default: comparison.png)",
+        help="a picture of the curves, which is not drawn by default",
     )
-    p.add_argument("--no_plots", action="store_true", help="draw no picture")
     return p
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Read the runs, print the table, draw the picture."""
     args = parser().parse_args(argv)
-    if Path(args.out).suffix.lower() != ".png":
+    if args.out and Path(args.out).suffix.lower() != ".png":
         raise UsageError(f"--out {args.out}: expected a file name that ends in .png")
 
     from jaxnn.text import columns
 
-    compared = [read(of_sweep(name)) for name in dict.fromkeys(args.runs)]
+    compared, failures = readable(args.runs)
+    if not compared:
+        raise failures[-1] if failures else UsageError("no run is left to compare")
+    for failure in failures:
+        print(f"error: {failure}; left out", file=sys.stderr)
     common, rows = table(compared)
     print(f"{common}\n\n{columns(rows, right=range(1, len(rows[0])))}")
     results = [run.network.result for run in compared if run.network.result]
     if len(results) > 1 and one_experiment(compared):
         print(f"\nmean ± standard deviation of {len(results)} runs: {spread(results)}")
-    trained = {run.name: run.history for run in compared if run.history}
-    if trained and not args.no_plots:
+    if args.out:
+        if not any(run.history for run in compared):
+            raise UsageError(f"--out {args.out}: expected a run with an epoch to draw, found none")
         from jaxnn import canvas, plots
 
-        canvas.write(Path(args.out), lambda: plots.comparison(trained))
+        canvas.write(Path(args.out), lambda: plots.comparison(curves(compared)))
         print(f"\ncurves in {args.out}")
-    return 0
+    return cli.USER_ERROR if failures else 0
+
+
+def readable(names: Sequence[str]) -> tuple[list[Compared], list[JaxnnError]]:
+    """The runs that can be read, and why others cannot. Of a sweep without a best run is said that
+    it is left out."""
+    from jaxnn import display
+
+    compared: list[Compared] = []
+    failures: list[JaxnnError] = []
+    for name in dict.fromkeys(names):
+        run = of_sweep(name)
+        if run != name and not Path(run).is_dir():
+            display.notice(f"{name}: a sweep that has no best run; left out")
+            continue
+        try:
+            compared.append(read(run))
+        except JaxnnError as error:
+            failures.append(error)
+    return compared, failures
+
+
+def curves(compared: Sequence[Compared]) -> dict[str, dict[str, Sequence["Record"]]]:
+    """The histories by name, apart by what they were measured on: data, and test or validation."""
+    found: dict[str, dict[str, Sequence[Record]]] = {}
+    for run, data in zip(compared, data_names(compared), strict=True):
+        if run.history:
+            part = "validation" if "validation_loss" in run.history[-1] else "test"
+            found.setdefault(f"{data}, {part} set", {})[run.name] = run.history
+    return found
+
+
+def data_names(compared: Sequence[Compared]) -> list[str]:
+    """The data's name of each run, with a part of its SHA-256 where others have the same name."""
+    data = [run.network.run.data for run in compared]
+    sums: dict[str, set[str]] = {}
+    for noted in data:
+        sums.setdefault(noted["name"], set()).add(noted["sha256"])
+    return [
+        noted["name"] if len(sums[noted["name"]]) == 1 else f"{noted['name']} {noted['sha256'][:8]}"
+        for noted in data
+    ]
 
 
 def of_sweep(name: str) -> str:
@@ -95,7 +141,10 @@ def read(name: str) -> Compared:
 
 def table(compared: Sequence[Compared]) -> tuple[str, list[list[str]]]:
     """What all runs have in common, in a line; a header, and a row for each run."""
-    settings = [flags(run.network) for run in compared]
+    settings = [
+        {**flags(run.network), "data": name}
+        for run, name in zip(compared, data_names(compared), strict=True)
+    ]
     names = list(settings[0])
     varying = [name for name in names if len({flags[name] for flags in settings}) > 1]
     same = ", ".join(f"{name} {settings[0][name]}" for name in names if name not in varying)
@@ -128,7 +177,7 @@ def flags(network: "Trained") -> dict[str, str]:
 def plain(value: Any) -> str:
     """A setting as text."""
     if isinstance(value, list):
-        return " ".join(map(str, value))
+        return " ".join(map(str, value)) or "0"
     return NONE if value is None else str(value)
 
 
@@ -143,9 +192,13 @@ def spread(results: Sequence[Mapping[str, Any]]) -> str:
 
 
 def epochs(run: Compared) -> str:
-    """Done, of those asked for."""
+    """Done, of those asked for; and which one was chosen, where it is not the last."""
     asked = run.network.run.config.epochs
-    return f"{run.network.epochs}" if run.network.result else f"{run.network.epochs} of {asked}"
+    done, result = run.network.epochs, run.network.result
+    if not result:
+        return f"{done} of {asked}"
+    chosen = result.get("chosen_epoch", done)
+    return f"{done}" if chosen == done else f"{done}, chosen {chosen}"
 
 
 def outcome_names() -> list[str]:

@@ -62,7 +62,7 @@ def parser() -> cli.Parser:
         type=layers,
         default=[default.n_h],
         metavar="N[xN…]",
-        help="units of the hidden layers: 64 is one layer, 256x128 two (default: 64)",
+        help="units of the hidden layers: 64 is one layer, 256x128 two, 0 none (default: 64)",
     )
     axes.add_argument(
         "--activation",
@@ -134,12 +134,15 @@ def parser() -> cli.Parser:
 
 def layers(text: str) -> tuple[int, ...]:
     """An argparse type: the widths of hidden layers, joined by x."""
+    if text == "0":
+        return ()
     unit: Callable[[str], int] = cli.integer(1, 65_536)
     try:
         return tuple(unit(part) for part in text.split("x"))
     except argparse.ArgumentTypeError:
         raise argparse.ArgumentTypeError(
-            f"expected integers from 1 to 65536 joined by x, such as 64 or 256x128, found {text!r}"
+            f"expected integers from 1 to 65536 joined by x, such as 64 or 256x128, or 0 for "
+            f"no hidden layer, found {text!r}"
         ) from None
 
 
@@ -257,7 +260,7 @@ def keep(
     pictures: bool,
 ) -> None:
     """The best run of the best point, as a folder; with its results if it has all its epochs."""
-    from jaxnn import display, experiment, runs, sweep_report
+    from jaxnn import display, experiment, guessing, runs, sweep_report
     from jaxnn.grid import best_run, groups
 
     config = best_run(best)
@@ -267,6 +270,9 @@ def keep(
         runs.save(run, progress)
         runs.reopen(run, progress)
         sweep_report.choice(best, config)
+        guess, chosen = guessing.of_labels(dataset.y_train), best.runs[config]
+        if guessing.is_no_better(chosen, guess):
+            display.notice(guessing.line(chosen, guess, config))
         if len(progress.history) < config.epochs:
             ended = "the sweep ends here, and its best network is saved"
             display.how_to_resume(run, progress, ended)

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jaxnn import cli, cluster
-from jaxnn.config import Config
+from jaxnn.config import LEARNING_RATES, Config
 from jaxnn.errors import PeerLostError, StorageError, TrainingDivergedError, UsageError
-from jaxnn.flags import ACTIVATIONS, add_beyond, add_devices
+from jaxnn.flags import ACTIVATIONS, add_beyond, add_devices, learning_rates
 from jaxnn.interval import EVERY_EPOCH, Interval
 from jaxnn.recipes import RECIPES, listing
 from jaxnn.recipes import configuration as recipe
@@ -91,10 +91,11 @@ def parser() -> cli.Parser:
     )
     network.add_argument(
         "--n_h",
-        type=cli.integer(1, 65_536),
+        type=cli.integer(0, 65_536),
         nargs="+",
         metavar="N",
-        help="units of each hidden layer, from the input on (default: 64)",
+        help="units of each hidden layer, from the input on; 0 is no hidden layer: softmax "
+        "regression (default: 64)",
     )
     network.add_argument(
         "--activation",
@@ -107,7 +108,7 @@ def parser() -> cli.Parser:
         "--lr",
         type=cli.number(0, 1e6, low_included=False, high_included=True),
         metavar="X",
-        help=f"learning rate: the length of a step (default: {default.lr})",
+        help=f"learning rate: the length of a step (default: {learning_rates()})",
     )
     training.add_argument(
         "--beta",
@@ -295,13 +296,20 @@ def configuration(base: Config, given: Mapping[str, Any]) -> Config:
     """`base` with the flags that were given."""
     flags = {field.name: given[field.name] for field in fields(Config) if field.name in given}
     if "n_h" in flags:
-        flags["n_h"] = tuple(flags["n_h"])
+        flags["n_h"] = () if flags["n_h"] == [0] else tuple(flags["n_h"])
+        if 0 in flags["n_h"]:
+            raise UsageError("--n_h: expected 0, no hidden layer, alone or not at all")
+    usual = LEARNING_RATES[flags.get("optimiser", base.optimiser)]
+    if "lr" not in flags and usual != LEARNING_RATES[base.optimiser]:
+        flags["lr"] = usual  # a recipe's is that of its own optimiser
     config = replace(base, **flags)
     for name, needs, met in (
         ("weight_decay", "--optimiser adamw", config.optimiser == "adamw"),
         ("temperature", "--teacher", config.teacher is not None),
         ("teacher_weight", "--teacher", config.teacher is not None),
         ("ease", "--elastic or --affine", config.elastic or config.affine),
+        ("dropout", "a hidden layer (--n_h)", config.n_h or not config.dropout),
+        ("activation", "a hidden layer (--n_h)", config.n_h),
     ):
         if name in given and not met:
             raise UsageError(f"--{name}: expected {needs} as well, without which it does nothing")
@@ -319,7 +327,7 @@ def agreeing_with_run(config: Config, given: Mapping[str, Any]) -> Config:
     asked = configuration(config, given)
     for field in fields(Config):
         was, now = getattr(config, field.name), getattr(asked, field.name)
-        if was != now and field.name != "epochs":
+        if field.name in given and was != now and field.name != "epochs":
             raise UsageError(
                 f"--{field.name} {now}: contradicts the run to resume, which has {was}; "
                 "leave the flag out, or start a new run"
@@ -379,7 +387,7 @@ def train(
     options: Options,
 ) -> int:
     """Train for the epochs that are left, then open the test set and write the results."""
-    from jaxnn import display, experiment, runs
+    from jaxnn import display, experiment, guessing, runs
     from jaxnn.fit import fit
     from jaxnn.interrupt import Interrupted, until_interrupted
 
@@ -388,7 +396,12 @@ def train(
     resumed_after = len(latest.history)
     agree = cluster.any_signal if options.joined else None
     epochs = until_interrupted(fit(training_set, run.config, latest, engine.result()), agree)
-    shown = display.epochs(epochs, run.config.epochs, len(latest.history))
+    shown = guessing.watched(
+        display.epochs(epochs, run.config.epochs, len(latest.history)),
+        training_set.y_train,
+        run.config,
+        display.notice,
+    )
     try:
         with closing(runs.saved(run, shown, options.checkpoint_every)) as saved:
             for progress in saved:

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from jaxnn import plots
+
 from . import commands, run_folder
 
 
@@ -41,7 +43,7 @@ def rows(outcome):
 
 
 def test_one_table_with_what_differs_and_one_picture(compare, tmp_path):
-    outcome = compare("a", "b")
+    outcome = compare("a", "b", "--out", "comparison.png")
     assert (outcome.status, outcome.err) == (0, "")
     common = outcome.out.splitlines()[0]
     assert common.startswith("all: data digits, beta 0.9, batch_size 16, activation sigmoid")
@@ -84,20 +86,51 @@ def test_runs_that_are_not_finished_are_shown_as_far_as_they_have_come(compare):
     assert found["0"]["train loss"] == "–"
 
 
-def test_a_run_before_its_first_epoch_alone_draws_nothing(compare, tmp_path):
+def test_a_run_before_its_first_epoch_has_nothing_to_draw(compare):
     assert compare("0").status == 0
-    assert not (tmp_path / "runs" / "comparison.png").exists()
+    outcome = compare("0", "--out", "c.png")
+    assert outcome.status == 2
+    assert "--out c.png: expected a run with an epoch to draw, found none" in outcome.err
 
 
 def test_the_same_run_twice_is_one(compare):
     assert list(rows(compare("a", "a"))) == ["a"]
 
 
-def test_out_and_no_plots(compare, tmp_path):
+def test_nothing_is_written_but_where_out_says(compare, tmp_path):
+    before = set((tmp_path / "runs").rglob("*"))
+    assert compare("a", "b").status == 0
+    assert set((tmp_path / "runs").rglob("*")) == before
     assert compare("a", "--out", "mine.png").status == 0
-    assert (tmp_path / "runs" / "mine.png").exists()
-    assert compare("a", "--no-plots").status == 0
-    assert not (tmp_path / "runs" / "comparison.png").exists()
+    assert set((tmp_path / "runs").rglob("*")) == {*before, tmp_path / "runs" / "mine.png"}
+
+
+def test_a_sweep_without_a_best_run_and_what_cannot_be_read_are_left_out(compare):
+    Path("s").mkdir()
+    Path("s/histories.jsonl").write_text("")
+    outcome = compare("a", "s", "b")
+    assert (outcome.status, list(rows(outcome))) == (0, ["a", "b"])
+    assert outcome.err == "s: a sweep that has no best run; left out\n"
+    outcome = compare("a", "nowhere", "b")
+    assert (outcome.status, list(rows(outcome))) == (2, ["a", "b"])
+    assert outcome.err == "error: nowhere: expected the folder of a run, found none; left out\n"
+
+
+def test_curves_of_other_data_or_of_another_set_have_axes_of_their_own(compare, monkeypatch):
+    drawn = []
+    comparison = plots.comparison
+    monkeypatch.setattr(
+        plots, "comparison", lambda groups: drawn.append(groups) or comparison(groups)
+    )
+    assert compare("a", "v", "b", "--out", "c.png").status == 0
+    (groups,) = drawn
+    names = {title: list(runs) for title, runs in groups.items()}
+    assert names == {"digits, test set": ["a", "b"], "digits, validation set": ["v"]}
+    titles = [axes.get_title() for axes in comparison(groups).axes]
+    assert [title.rpartition(": ")[2] for title in titles] == [
+        *["digits, test set"] * 2,
+        *["digits, validation set"] * 2,
+    ]
 
 
 def test_a_finished_run_without_checkpoints_has_no_curves_but_its_figures(compare, tmp_path):
@@ -124,7 +157,7 @@ def test_a_damaged_checkpoint_of_an_unfinished_run_is_named(compare, tmp_path):
     [
         ([], "required: RUN"),
         (["nowhere"], "nowhere: expected the folder of a run, found none"),
-        (["a", "."], "not the folder of a run: expected parameters.safetensors or checkpoints/"),
+        (["."], "not the folder of a run: expected parameters.safetensors or checkpoints/"),
         (["a", "--out", "a.pdf"], "--out a.pdf: expected a file name that ends in .png"),
         (["a", "--out", "gone/a.png"], "gone/a.png: cannot write the picture"),
     ],

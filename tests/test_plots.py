@@ -232,7 +232,7 @@ class TestWeights:
 class TestComparison:
     def test_runs_of_different_lengths_and_measures(self):
         runs = {"a": HISTORY, "b": [epoch(1, "validation"), epoch(2, "validation")]}
-        figure = plots.comparison(runs)
+        figure = plots.comparison({"digits, test set": runs})
         for axes in figure.axes:
             assert [len(line.get_xdata()) for line in axes.lines] == [4, 2]
         np.testing.assert_allclose(figure.axes[0].lines[1].get_ydata(), [1.5, 0.75])
@@ -241,13 +241,13 @@ class TestComparison:
         "name", ["_private", "runs/$x^$", "日本", "a" * 300, "line\nfeed", "$"]
     )
     def test_every_name_is_drawn(self, name):
-        figure = plots.comparison({name: HISTORY})
+        figure = plots.comparison({"digits": {name: HISTORY}})
         (label,) = [text.get_text() for text in figure.legends[0].get_texts()]
         assert label.strip().lstrip("…") in name
-        assert canvas.png(lambda: plots.comparison({name: HISTORY}))
+        assert canvas.png(lambda: plots.comparison({"digits": {name: HISTORY}}))
 
     def test_many_runs_differ_in_colour_or_dashes(self):
-        lines = plots.comparison({str(n): HISTORY for n in range(28)}).axes[0].lines
+        lines = plots.comparison({"digits": {str(n): HISTORY for n in range(28)}}).axes[0].lines
         assert len({(line.get_color(), line.get_linestyle()) for line in lines}) == 28
 
 

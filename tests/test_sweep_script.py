@@ -58,7 +58,7 @@ def test_a_sweep_on_several_devices_from_start_to_the_best_run(run, tmp_path):
     assert_trained_alone(folder / "best", Config.from_dict(best))
 
     assert run("evaluate", "s/best").status == 0
-    assert run("compare", "s/best", "--no_plots").status == 0
+    assert run("compare", "s/best").status == 0
 
 
 def assert_trained_alone(folder, config):
