@@ -22,7 +22,7 @@ A homework file is plain NumPy in the document's form, with examples as columns:
   back_propagate(X, Y, params, cache, m_batch) -> {"dW1", "db1", "dW2", "db2"} and any of
   "dZ2", "dA1", "dZ1", which are then checked too. m_batch may be a global instead. Its own
   feed_forward(X, params) is used, and checked first, if it has one.
-exit status: 0 right, 1 wrong, 2 nothing could be checked.
+exit status: 0 right, 1 wrong, 2 nothing could be checked or judged.
 """
 
 
@@ -130,7 +130,7 @@ def command(flags: Parser, options: argparse.Namespace) -> int:
     )
     report = check_homework(options.file, setting)
     print(json.dumps(report.to_dict(), ensure_ascii=False) if options.json else report)
-    return 0 if report.ok else 1
+    return 2 if report.not_judged else 0 if report.ok else 1
 
 
 def explain(code: str) -> int:

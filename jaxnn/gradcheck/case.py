@@ -1,13 +1,12 @@
 """A loss, a gradient and a point: what can be asked of them, in which dtype."""
 
-import contextlib
 import re
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import copy
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -15,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnn.errors import JaxnnError
-from jaxnn.gradcheck import reference, witness
+from jaxnn.gradcheck import witness
 from jaxnn.gradcheck.compare import (
     NOISE_FACTOR,
     Float64Array,
@@ -25,6 +24,16 @@ from jaxnn.gradcheck.compare import (
     epsilon,
 )
 from jaxnn.gradcheck.hypotheses import BATCH, near
+from jaxnn.gradcheck.program import (
+    UNTRACEABLE,
+    Draws,
+    OtherDrawsError,
+    Program,
+    prepare,
+    trace,
+    trace_wide,
+    trace_with,
+)
 from jaxnn.gradcheck.reference import cast, float64_rules, floating
 from jaxnn.gradcheck.tree import Tree, misfit
 
@@ -36,6 +45,12 @@ INTERMEDIATE = re.compile(r"d[ZA]\d+")
 
 #: How many ε a handful of constants, each rounded once, may move a product by.
 CONSTANTS = 4.0
+
+#: How many ε of its coarsest dtype a loss may be off by, before it is looked at more closely …
+ROUNDING = 1e3
+
+#: … and then, how many times what it changes by where all numbers are moved by one ε.
+CONDITION = 100.0
 
 #: What NumPy may compute in on the way without showing it.
 UNSEEN = (np.dtype(np.float32), np.dtype(np.float16))
@@ -66,29 +81,96 @@ class Case:
         if not any(np.size(value) for value in self.tree.real().values()):
             raise JaxnnError("expected parameters with at least one floating array, found none")
         self.notes: list[str] = []
+        self.doubt = ""  #: why the loss cannot be judged by; empty where it can
+        self.narrow = not jax.config.jax_enable_x64  # type: ignore[attr-defined]
         self.dtype = max((v.dtype for v in self.tree.real().values()), key=epsilon)
+        floats = [self.dtype, np.dtype(np.float32 if self.narrow else np.float64)]
+        self.coarsest = max(
+            floats, key=epsilon
+        )  #: of the dtypes that the caller's loss computes in …
+        self.coarsest_in_float64 = np.dtype(np.float64)  #: … and of those that are left in float64
+        own, self.draws = self._in_own_width()
         with float64_rules():
             self.wide_args = cast(args, np.float64)
             self.wide = Tree.of(cast(params, np.float64))
             self.point = {p: np.asarray(v) for p, v in self.wide.real().items()}
-            self._value_and_gradient = reference.prepare(
-                jax.value_and_grad(self.loss_at), self.point
-            )
             try:
+                #: The loss as a function of the point in float64.
+                self.loss_at = self._in_float64(self.wide_args)
+                self._value_and_gradient = prepare(jax.value_and_grad(self.loss_at), self.point)
                 value, self.raw_truth = self._value_and_gradient(self.point)
-            except jax.errors.TracerArrayConversionError as error:
+            except UNTRACEABLE:
                 raise JaxnnError(
-                    "expected a loss written with jax.numpy, found one that makes NumPy arrays of "
-                    "its arguments: jax.grad cannot differentiate it"
-                ) from error
+                    "expected a loss written with jax.numpy, found one that makes NumPy arrays or "
+                    "Python numbers of its arguments: jax.grad cannot differentiate it"
+                ) from None
         self.truth = {path: as_real(v) for path, v in self.raw_truth.items()}
         self._require_finite(float(value))
         self.kappa = amplification(self.truth, {}, 1.0)
+        self.doubt = self.doubt or self._another_value(own, float(value))
 
     # -- The truth -----------------------------------------------------------------------------
 
-    def loss_at(self, values: Mapping[str, Any]) -> Any:
-        value = self.loss(self.wide.with_values(values), *self.wide_args)
+    def _in_own_width(self) -> tuple[float, Draws | None]:
+        """The loss in the caller's dtype and settings, and the random numbers that it drew."""
+
+        def loss(args: tuple[Any, ...], values: Mapping[str, Any]) -> Any:
+            return self.loss(self.tree.with_values(values), *args)
+
+        try:
+            with warnings.catch_warnings(action="ignore"):
+                try:
+                    program = trace_with(loss, self.args, self.tree.real())
+                except UNTRACEABLE:
+                    return float(loss(self.args, self.tree.real())), None
+                self.coarsest = max(self.coarsest, *program.dtypes, key=epsilon)
+                value, draws = program.recorded(self.tree.real())
+                return float(value), draws
+        except Exception:
+            return float("nan"), None  # What it raises in float64 as well is passed on there.
+
+    def _in_float64(self, args: tuple[Any, ...]) -> Function:
+        """The loss as a function of the point in float64, with the caller's random numbers."""
+        try:
+            program = trace_wide(self._loss_at, args, self.point)
+        except UNTRACEABLE:
+            return partial(self._loss_at, args)
+        self.coarsest_in_float64 = max(np.dtype(np.float64), *program.dtypes, key=epsilon)
+        if not program.random:
+            return program
+        try:
+            return trace(program.replaying(self.draws or Draws((), ())), self.point)
+        except OtherDrawsError:
+            self.doubt = (
+                f"the loss draws other random numbers in float64 than in {self.dtype}, in a loop, "
+                "under a custom rule or by its parameters: draw them outside of it, and pass them"
+            )
+            return program
+
+    def _another_value(self, own: float, wide: float) -> str:
+        """Why the caller's loss and the loss in float64 are not one function; empty if they are."""
+        scale = max(abs(own), abs(wide))
+        eps = epsilon(self.coarsest)
+        if not np.isfinite(own) or abs(own - wide) <= ROUNDING * eps * scale:
+            return ""
+        again = self._in_own_width()[0]
+        if abs(own - again) > ROUNDING * eps * scale:
+            return f"the loss gives another value each time it is called: {own:.6g}, {again:.6g}"
+        moved = 0.0
+        with float64_rules():
+            for seed in range(3):
+                rng = np.random.default_rng(seed)
+                args, point = _moved((self.wide_args, self.point), eps, rng)
+                moved = max(moved, abs(float(self._in_float64(args)(point)) - wide))
+        if abs(own - wide) <= ROUNDING * eps * scale + CONDITION * moved:
+            return ""
+        return (
+            f"the loss is {own:.6g} in {self.dtype} and {wide:.6g} in float64, which is more than "
+            "rounding explains: it is another function there"
+        )
+
+    def _loss_at(self, args: tuple[Any, ...], values: Mapping[str, Any]) -> Any:
+        value = self.loss(self.wide.with_values(values), *args)
         if jnp.shape(value) != ():
             raise JaxnnError(
                 f"expected a loss that is one number, found shape {jnp.shape(value)}: "
@@ -113,6 +195,11 @@ class Case:
     def value(self, point: Mapping[str, Any]) -> float:
         """The loss in float64."""
         return float(self._value_and_gradient(point)[0])
+
+    def slope(self, along: Leaves, t: float) -> float:
+        """The central difference of the loss along a direction."""
+        ahead, behind = (witness.moved(self.point, along, s) for s in (t, -t))
+        return (self.value(ahead) - self.value(behind)) / (2 * t)
 
     def true_gradient(self, point: Mapping[str, Any]) -> Leaves:
         """Autodiff's gradient in float64."""
@@ -189,10 +276,13 @@ class Case:
         tree, args = Tree.of(cast(self.params, np.float32)), cast(self.args, np.float32)
         try:
             with _float32_rules():
-                found = reference.prepare(
-                    jax.grad(lambda values: self.loss(tree.with_values(values), *args)),
+                loss = trace_with(
+                    lambda args, values: self.loss(tree.with_values(values), *args),
+                    args,
                     tree.real(),
-                )(tree.real())
+                )
+                same = loss.replaying(self.draws or Draws((), ())) if loss.random else loss
+                found = trace(jax.grad(same), tree.real())(tree.real())
         except Exception:
             return {}  # The loss insists on float64; its own magnitudes then set the noise floor.
         return {path: as_real(value) for path, value in found.items()}
@@ -217,31 +307,46 @@ class Case:
 
     def run(self) -> Answer:
         """The gradient in the caller's dtype and under the caller's settings, on fresh copies."""
-        fresh = _copies((self.params, *self.args))
-        return self._answer(reference.in_this_width(lambda: self.gradient(*fresh)))
-
-    def restore_width(self) -> None:
-        """See to it that the loss still works in the caller's width of integers."""
-        with contextlib.suppress(Exception):
-            traced = jax.make_jaxpr(lambda params: self.loss(params, *self.args))
-            reference.in_this_width(lambda: traced(self.params))
+        return self._answer(self.gradient(*_copies((self.params, *self.args))))
 
     def run_wide(self, point: Mapping[str, Any] | None = None) -> tuple[Answer | None, set[Any]]:
         """The gradient in float64 and the dtypes that it computes in; None where it refuses."""
-        params = self.wide.with_values(point or {})
-        with float64_rules():
-            try:
-                try:
-                    program = reference.trace(self._wide_gradient, params)
-                    result, used = program(params), set(program.dtypes)
-                except reference.UNTRACEABLE:
-                    used = set(UNSEEN)
-                    result = self.gradient(*_copies((params, *self.wide_args)))
-                answer = self._answer(result)
-            except Exception:
-                return None, {self.dtype}
+        try:
+            program = self._wide_program
+            if program is not None:
+                with float64_rules():
+                    answer = self._answer(program(dict(point or self.point)))
+                used = set(program.dtypes)
+            else:
+                answer, used = self._numpy_in_float64(point or {}), set(UNSEEN)
+        except Exception:
+            return None, {self.dtype}
         used |= {v.dtype for v in answer.leaves.values() if floating(v)}
         return answer, used
+
+    def _numpy_in_float64(self, point: Mapping[str, Any]) -> Answer:
+        """NumPy is given float64. If it draws with JAX on the way, as the loss does, that has to
+        happen under the caller's settings, or it draws other numbers.
+        """
+        fresh = _copies((self.wide.with_values(point), *self.wide_args))
+        if self.draws is not None and self.draws.values:
+            return self._answer(self.gradient(*fresh))
+        with float64_rules():
+            return self._answer(self.gradient(*fresh))
+
+    @cached_property
+    def _wide_program(self) -> Program | None:
+        """The gradient's program in float64, with the random numbers that it drew in the caller's
+        dtype; None where it cannot be traced."""
+        with float64_rules():
+            try:
+                program = trace_wide(self._gradient_at, self.wide_args, self.point)
+            except UNTRACEABLE:
+                return None
+        if not program.random:
+            return program
+        with float64_rules():
+            return trace(program.replaying(self._traced[1]), self.point)
 
     def errors_are_rounding(self, floors: Leaves, draws: int = 12) -> bool:
         """Do the errors above the floors change when the parameters are moved by a hair?
@@ -270,30 +375,39 @@ class Case:
             total += float((np.mean(np.square(found), axis=0)[above]).sum())
         return bool(np.isfinite(total)) and systematic < total / 2
 
-    def _wide_gradient(self, params: Any) -> Any:
-        return self.gradient(params, *self.wide_args)
+    def _gradient_at(self, args: tuple[Any, ...], values: Mapping[str, Any]) -> Any:
+        return self.gradient(self.wide.with_values(values), *_copies(args))
+
+    @cached_property
+    def _traced(self) -> tuple[Answer, Draws]:
+        """What the gradient's program answers in the caller's dtype, and the numbers it drew."""
+        real = self.tree.real()
+        result, draws = trace_with(self._plain, self.args, real).recorded(real)
+        return self._answer(result), draws
 
     def under_jit(self) -> Answer | str:
         """The gradient's answer when it is traced; else why there is none."""
         try:
-            return self._answer(reference.trace(self._plain, self.params)(self.params))
-        except reference.UNTRACEABLE:
+            return self._traced[0]
+        except UNTRACEABLE:
             return "the gradient is not written in JAX: jit and vmap were not tried"
         except Exception as error:
             return f"the gradient does not run under jax.jit: {_one_line(error)}"
 
     def under_vmap(self) -> tuple[Answer, Answer] | str:
         """Its answers to two equal copies of the parameters under vmap; else why there are none."""
-        twice = jax.tree.map(lambda v: jnp.stack([jnp.asarray(v)] * 2), self.params)
+        twice = jax.tree.map(lambda v: jnp.stack([jnp.asarray(v)] * 2), self.tree.real())
         try:
-            both = reference.trace(jax.vmap(self._plain), twice)(twice)
+            both = trace_with(
+                lambda args, values: jax.vmap(partial(self._plain, args))(values), self.args, twice
+            )(twice)
         except Exception as error:
             return f"the gradient does not run under jax.vmap: {_one_line(error)}"
         first, second = (jax.tree.map(lambda v, i=i: v[i], both) for i in (0, 1))
         return self._answer(first), self._answer(second)
 
-    def _plain(self, params: Any) -> Any:
-        return self.gradient(params, *self.args)
+    def _plain(self, args: tuple[Any, ...], values: Mapping[str, Any]) -> Any:
+        return self.gradient(self.tree.with_values(values), *_copies(args))
 
 
 def _one_line(error: Exception) -> str:
@@ -307,6 +421,13 @@ def _as_array(value: Any) -> Any:
 
 def _array(value: Any) -> Any:
     return value if hasattr(value, "dtype") else np.asarray(value)
+
+
+def _moved(tree: Any, eps: float, rng: np.random.Generator) -> Any:
+    """All floating numbers moved by about one ε of themselves."""
+    return jax.tree.map(
+        lambda v: v * (1 + eps * rng.standard_normal(np.shape(v))) if floating(v) else v, tree
+    )
 
 
 def _copies(tree: Any) -> Any:

@@ -21,8 +21,15 @@ from jaxnn.gradcheck.diagnosis import blame, name_causes
 from jaxnn.gradcheck.explanations import sentence
 from jaxnn.gradcheck.kinks import Along
 from jaxnn.gradcheck.reference import float64_rules, floating
-from jaxnn.gradcheck.report import Finding, GradientReport
-from jaxnn.gradcheck.verdict import AtKinks, at_kinks, by_differences, judge, right
+from jaxnn.gradcheck.report import NOT_JUDGED, Finding, GradientReport, Witness
+from jaxnn.gradcheck.verdict import (
+    AtKinks,
+    at_kinks,
+    by_differences,
+    contradicted,
+    judge,
+    right,
+)
 
 
 def check_gradients(
@@ -38,6 +45,10 @@ def check_gradients(
     Each entry is compared by itself, in float64 where the gradient can be had in it and in the
     caller's dtype, relative to the noise floor that `compare` describes.
 
+    A loss that draws random numbers is examined with the draws of the caller's dtype. Where the
+    loss is another function in float64 all the same, or the loss itself contradicts what autodiff
+    says, the report has the reason in `not_judged`, and is not `ok`.
+
     Raises JaxnnError where nothing can be compared: `loss` is no scalar or not finite, or `params`
     has no real leaf. What `loss` and `gradient` raise themselves is passed on.
     """
@@ -45,14 +56,21 @@ def check_gradients(
     answer = case.run()
     again = case.run()
     with np.errstate(all="ignore"):
-        report = (
+        return (
             _incomparable(case, answer)
             or _nondeterministic(case, answer, again)
             or _differing(case, answer)
+            or (_not_judged(case, case.doubt) if case.doubt else None)
             or _examined(case, answer)
         )
-    case.restore_width()
-    return report
+
+
+def _not_judged(case: Case, reason: str, testimony: Witness | None = None) -> GradientReport:
+    """The report that says neither right nor wrong, and why."""
+    nothing = tuple(incomparable(path, true, NOT_JUDGED) for path, true in case.truth.items())
+    return GradientReport(
+        False, nothing, witness=testimony, notes=tuple(case.notes), not_judged=reason
+    )
 
 
 def _examined(case: Case, answer: Answer) -> GradientReport:
@@ -79,6 +97,11 @@ def _examined(case: Case, answer: Answer) -> GradientReport:
     if not right(leaves) and not along and testimony.status == "disputes":
         leaves = by_differences(case, leaves, given)
     findings = []
+    # At a kink that is known, what the loss leaves open has been looked at along directions too.
+    asked = right(leaves) and kinks.kinks is None
+    against = contradicted(case, given, testimony, precision) if asked else ""
+    if against:
+        return _not_judged(case, against, testimony)
     if along:
         findings = [_ties(case, along)]
     elif not right(leaves):

@@ -23,7 +23,8 @@ from jax.extend.core import ClosedJaxpr, Literal
 from numpy.typing import NDArray
 
 from jaxnn.gradcheck.compare import Float64Array, as_real
-from jaxnn.gradcheck.reference import float64_rules, inner_programs
+from jaxnn.gradcheck.program import closed_programs
+from jaxnn.gradcheck.reference import float64_rules
 
 Leaves = dict[str, Float64Array]
 Interval = tuple[Float64Array, Float64Array]
@@ -94,7 +95,7 @@ class Walk:
 
     def chooses(self, jaxpr: Any) -> bool:
         """Is there something in a program that has to be followed operation by operation?"""
-        programs = [jaxpr, *(inner.jaxpr for inner in inner_programs(jaxpr))]
+        programs = [jaxpr, *(inner.jaxpr for inner in closed_programs(jaxpr))]
         names = {equation.primitive.name for program in programs for equation in program.eqns}
         opaque = {"remat2", "checkpoint"} | ({"custom_vjp_call"} if self.through_rules else set())
         return not names.isdisjoint({*CHOOSING, *opaque})

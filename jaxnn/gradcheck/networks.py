@@ -109,7 +109,7 @@ def _data(
     args: Sequence[Any], n_x: int, C: int, columns: bool
 ) -> Iterator[tuple[Float64Array, Float64Array]]:
     """X (m, n_x) and Y (m, C) among the arguments; integer labels (m,) become one-hot rows."""
-    arrays = [np.asarray(arg) for arg in args if hasattr(arg, "shape") and hasattr(arg, "dtype")]
+    arrays = [np.asarray(arg) for arg in args if _numeric(arg)]
     for X in arrays:
         if X.ndim != 2 or not np.issubdtype(X.dtype, np.number):
             continue
@@ -124,6 +124,11 @@ def _data(
                 targets = Y.T if columns else Y
                 if targets.shape == (len(rows), C):
                     yield rows.astype(np.float64), targets.astype(np.float64)
+
+
+def _numeric(arg: Any) -> bool:
+    """Is it an array of numbers? A typed key has a shape and a dtype too, and is none."""
+    return hasattr(arg, "shape") and isinstance(getattr(arg, "dtype", None), np.dtype)
 
 
 def _fit(net: Derivation, true: Leaves) -> Derivation | None:

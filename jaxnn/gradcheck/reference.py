@@ -1,36 +1,17 @@
 """True derivatives: jax.grad in float64, whatever the caller's dtype and global settings are."""
 
-import gc
-import re
-from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
 from jaxnn.activations import Activation
 from jaxnn.losses import Loss, softmax_cross_entropy
 from jaxnn.mlp import NO_MASKS, Masks, depth, feed_forward
-
-#: How many compiled programs are kept.
-PROGRAMS = 64
-
-_programs: OrderedDict[str, Any] = OrderedDict()
-
-#: What tracing raises when a function needs its arguments' values: it is NumPy, or it branches.
-UNTRACEABLE = (
-    jax.errors.ConcretizationTypeError,
-    jax.errors.TracerArrayConversionError,
-    jax.errors.TracerBoolConversionError,
-    jax.errors.TracerIntegerConversionError,
-    jax.errors.NonConcreteBooleanIndexError,
-)
 
 
 @contextmanager
@@ -57,7 +38,8 @@ def cast(tree: Any, dtype: Any) -> Any:
     """The tree with its floating arrays in `dtype` (complex in the dtype of twice the width).
 
     An array of NumPy stays one of NumPy and a jax.Array stays a jax.Array; the rest is untouched,
-    but for integer arrays of NumPy, which are copied: see `in_this_width`.
+    but for integer arrays of NumPy, which are copied: JAX remembers an array by its identity, in
+    the width of integers in which it met it first.
     """
 
     def one(value: Any) -> Any:
@@ -69,104 +51,6 @@ def cast(tree: Any, dtype: Any) -> Any:
         return value.astype(wanted)
 
     return jax.tree.map(one, tree)
-
-
-@dataclass(frozen=True)
-class Program:
-    """A compiled function, the arrays that it closes over, and the dtypes that it computes in."""
-
-    call: Callable[..., Any]
-    constants: list[Array]
-    structure: Any
-    dtypes: frozenset[Any]
-
-    def __call__(self, *operands: Any) -> Any:
-        results = self.call(self.constants, *jax.tree.leaves(operands))
-        return jax.tree.unflatten(self.structure, results)
-
-
-def trace(function: Callable[..., Any], *operands: Any) -> Program:
-    """The function's program for operands of these shapes. It is traced each time, so that a
-    changed global is seen; it is compiled once for each text.
-    """
-    traced = jax.make_jaxpr(function, return_shape=True)
-    closed, shapes = in_this_width(lambda: traced(*operands))
-    # Copies: neither an array nor a program of JAX's is kept, see `in_this_width`.
-    constants = [
-        jnp.array(np.array(constant)) if isinstance(constant, np.ndarray) else constant
-        for constant in closed.consts
-    ]
-    call = _compiled(closed.jaxpr, constants, jax.tree.leaves(operands))
-    return Program(call, constants, jax.tree.structure(shapes), dtypes_used(closed.jaxpr))
-
-
-def _compiled(jaxpr: Any, constants: list[Array], operands: list[Any]) -> Callable[..., Any]:
-    """The program as a function, the same object for the same text and settings."""
-
-    def with_constants(constants: list[Any], *operands: Any) -> Any:
-        return jaxpr_as_fun(ClosedJaxpr(jaxpr, constants))(*operands)
-
-    wide, precision = jax.config.jax_enable_x64, jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
-    key = f"{jaxpr} {wide} {precision}"
-    program: Callable[..., Any] | None = _programs.get(key)
-    # Arrays of an inner program are not in the text: another time they may be others.
-    hidden = any(inner.consts for inner in inner_programs(jaxpr))
-    if program is None or hidden:
-        program = jax.jit(with_constants).lower(constants, *operands).compile()
-    if not hidden:
-        _programs[key] = program
-        _programs.move_to_end(key)
-    if len(_programs) > PROGRAMS:
-        _programs.popitem(last=False)
-    return program
-
-
-def prepare(function: Callable[..., Any], *operands: Any) -> Callable[..., Any]:
-    """The function's program where it can be traced, else the function itself."""
-    try:
-        program: Callable[..., Any] = trace(function, *operands)
-    except UNTRACEABLE:
-        return function
-    return program
-
-
-def in_this_width(action: Callable[[], Any]) -> Any:
-    """The action's result, whatever width of integers came before.
-
-    JAX remembers an array of NumPy that a function closes over in the width, 32 or 64 bits, in
-    which it first met it, for as long as a program that has it is kept. Where that fails, it is
-    made to forget its programs.
-    """
-    try:
-        return action()
-    except TypeError as error:
-        if not {"int32", "int64"} <= set(re.findall(r"int\d\d", str(error))):
-            raise
-    jax.clear_caches()
-    gc.collect()
-    return action()
-
-
-def inner_programs(jaxpr: Any) -> Iterator[ClosedJaxpr]:
-    """The programs that a program calls, at any depth."""
-    for equation in jaxpr.eqns:
-        for value in jax.tree.leaves(
-            list(equation.params.values()), is_leaf=lambda v: isinstance(v, ClosedJaxpr)
-        ):
-            if isinstance(value, ClosedJaxpr):
-                yield value
-                yield from inner_programs(value.jaxpr)
-
-
-def dtypes_used(jaxpr: Any) -> frozenset[Any]:
-    """The dtypes of the floating values that a program computes on the way."""
-    return frozenset(
-        variable.aval.dtype
-        for program in (jaxpr, *(inner.jaxpr for inner in inner_programs(jaxpr)))
-        for equation in program.eqns
-        for variable in equation.outvars
-        if floating(variable.aval)
-    )
 
 
 def network_truth(

@@ -10,7 +10,7 @@ from jaxnn.gradcheck.compare import LeafReport
 
 
 class GradientError(JaxnnError, AssertionError):
-    """A gradient is wrong. The message is the whole report, on as many lines as it has."""
+    """A gradient is wrong, or cannot be judged. The message is the whole report, on its lines."""
 
     def __init__(self, report: "GradientReport") -> None:
         Exception.__init__(self, str(report))
@@ -82,6 +82,7 @@ class GradientReport:
     notes: tuple[str, ...] = ()
     precision: str = "float64"  #: the dtype in which the comparison was made
     title: str = "gradient"
+    not_judged: str = ""  #: why it can be called neither right nor wrong; then `ok` is False
 
     @property
     def cause(self) -> str | None:
@@ -124,6 +125,7 @@ class GradientReport:
             "cause": self.cause,
             "factor": _finite(self.factor),
             "explanation": self.explanation,
+            "not_judged": self.not_judged or None,
             "leaves": [
                 {
                     "path": leaf.path,
@@ -146,7 +148,9 @@ class GradientReport:
 
     @property
     def verdict(self) -> str:
-        """One line: right, and how closely; or wrong, where first, and the cause."""
+        """One line: right, and how closely; wrong, where first, and the cause; or not judged."""
+        if self.not_judged:
+            return f"CANNOT BE JUDGED  {self.title}, because {self.not_judged}"
         if self.ok:
             worst = max((leaf.noise for leaf in self.leaves), default=0.0)
             return (
@@ -187,11 +191,16 @@ class GradientReport:
         )
 
 
+#: What the table has in the place of figures where nothing was judged.
+NOT_JUDGED = "not judged"
+
+
 def _table(leaves: tuple[LeafReport, ...]) -> list[list[str]]:
     """Head and rows. `noise` is the worst error in multiples of what rounding explains."""
     rows = [["", "leaf", "shape", "error", "noise", "ratio", "cosine", "worst at", "yours", "true"]]
     for leaf in leaves:
         mark = ("ok" if not leaf.kinks else "kink") if leaf.ok else "WRONG"
+        mark = "" if leaf.problem == NOT_JUDGED else mark
         shape = "×".join(map(str, leaf.shape)) or "1"
         at = "" if leaf.worst_index is None else ",".join(map(str, leaf.worst_index))
         if leaf.problem:

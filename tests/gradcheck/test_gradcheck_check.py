@@ -357,7 +357,7 @@ def test_the_report_as_dictionary_html_and_assertion():
     report = jaxnn.check_gradients(quadratic, gradient, *point())
     told = json.loads(json.dumps(report.to_dict(), allow_nan=False))
     assert list(told) == [
-        "ok", "first_wrong", "cause", "factor", "explanation", "leaves", "witness",
+        "ok", "first_wrong", "cause", "factor", "explanation", "not_judged", "leaves", "witness",
     ]  # fmt: skip
     assert list(told["leaves"][0]) == [
         "path", "shape", "relative_error", "ratio", "cosine", "worst_index", "ok",
