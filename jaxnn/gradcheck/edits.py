@@ -1,0 +1,992 @@
+"""What a person can get wrong in a backward pass: families of edits, in one table.
+
+A family goes through the places of a tape and yields trials. A trial is one place and a batch of
+edits of it, each with a label: the code, what is said of the place, and how far-fetched it is.
+FAMILIES at the end is the table; a new family is a function and a line there.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+from jaxnn.gradcheck.backward import Backward, Edits, Reverse, add
+from jaxnn.gradcheck.compare import Float64Array
+from jaxnn.gradcheck.sites import Group, Sites
+from jaxnn.gradcheck.source import Source
+from jaxnn.gradcheck.stretches import Stretch, stretches
+from jaxnn.gradcheck.tape import Contract, Local, Move, Op, Tape, reduction, windows
+
+
+@dataclass(frozen=True)
+class Label:
+    """One edit in words: `said` continues the sentence that begins with the place."""
+
+    code: str
+    said: str
+    cost: float
+    factor: float | None = None
+    right: str = ""  #: what belongs there instead, if it is more than the true derivative
+    free: int = 0  #: how many numbers are fitted
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A batch of edits at one place. Where `linear`, the first leaves the place out, and the
+    gradient is linear in a factor on it."""
+
+    group: Group
+    subject: str  #: "the derivative along `h` in `h @ Whh`"
+    line: Op  #: the operation whose line is told
+    labels: Sequence[Label]
+    edits: Edits
+    linear: bool = False
+    fitted: Label | None = None  #: the label of the true message with another factor
+    affine: bool = False  #: the second edit is the true one, the others are added to it by a factor
+    level: int = 0  #: which of the operation's frames is told
+    key: Any = None  #: what is the same for the same habit at other places
+
+
+@dataclass
+class Context:
+    """All that a family may look at."""
+
+    tape: Tape
+    backward: Backward
+    sites: Sites
+    source: Source
+    given: Mapping[str, Float64Array] = field(default_factory=dict)
+
+    def free(self, numbers: Sequence[int]) -> bool:
+        """Is nothing adopted there yet?"""
+        return not any(number in self.backward.adopted for number in numbers)
+
+    def on_use(
+        self, numbers: Sequence[int], k: int, message: Callable[[int, Op, Float64Array], Any]
+    ) -> dict[int, Reverse]:
+        """Edits that replace the message along operand k: message(instance, op, ct)."""
+        edits: dict[int, Reverse] = {}
+        for i, number in enumerate(numbers):
+            op = self.tape.ops[number]
+
+            def reverse(ct: Float64Array, i: int = i, op: Op = op) -> dict[int, Float64Array]:
+                messages: dict[int, Float64Array] = {}
+                for other, pull in op.pulls.items():
+                    add(
+                        messages,
+                        op.inputs[other],
+                        message(i, op, ct) if other == k else pull(ct),
+                    )
+                return messages
+
+            edits[number] = reverse
+        return edits
+
+    def on_result(
+        self, numbers: Sequence[int], change: Callable[[int, Op, Float64Array], Any]
+    ) -> dict[int, Reverse]:
+        """Edits that change the cotangent of a result before it is passed on."""
+        edits: dict[int, Reverse] = {}
+        for i, number in enumerate(numbers):
+            op = self.tape.ops[number]
+            base = self.backward.reverse(number)
+
+            def reverse(
+                ct: Float64Array, i: int = i, op: Op = op, base: Reverse = base
+            ) -> Mapping[int, Float64Array]:
+                return base(change(i, op, ct))
+
+            edits[number] = reverse
+        return edits
+
+    @cached_property
+    def groups(self) -> list[Group]:
+        return list(self.sites.groups())
+
+    @cached_property
+    def uses(self) -> list[int]:
+        """How many operations use a value."""
+        count = [0] * len(self.tape.values)
+        for op in self.tape.ops:
+            for k in op.pulls:
+                count[op.inputs[k]] += 1
+        return count
+
+    @cached_property
+    def stretches(self) -> list[Stretch]:
+        return stretches(self.tape, self.sites)
+
+    def alike(self, numbers: Sequence[int], shape: tuple[int, ...]) -> Iterator[tuple[str, Any]]:
+        """Other values of a shape, one for each instance: (name, [value …])."""
+        n = len(numbers)
+        for role in self.sites.roles:
+            values = [self.tape.ops[i].output for i in role]
+            if len(values) == n and self.tape.shape(values[0]) == shape:
+                yield self.name(values[-1]), values
+        for value, name in self.tape.given_names.items():
+            if self.tape.shape(value) == shape and _real(self.tape.values[value]):
+                yield name, [value] * n
+
+    def name(self, value: int) -> str:
+        return self.source.value(value) or "another value"
+
+    def steps(self, group: Group) -> str:
+        """ ", in all 6 steps"; empty where there is only one."""
+        n = group.of
+        if n < 2:
+            return ""
+        if group.part in ("role", "all"):
+            return f", in all {n} steps" if group.part == "role" else f", at all {n} places"
+        return f", in {group.part} of {n} steps" if "all" in group.part else f", in {group.part}"
+
+
+def _real(value: Any) -> bool:
+    return np.issubdtype(np.asarray(value).dtype, np.floating)
+
+
+def _along(context: Context, op: Op, k: int) -> str:
+    return f"the derivative along `{context.source.operand(op, k) or op.name}` in " + _in(
+        context, op
+    )
+
+
+def _in(context: Context, op: Op, level: int = 0) -> str:
+    return f"`{context.source.expression(op, level)}` ({context.source.line(op, level)})"
+
+
+# -- A use, with another factor ----------------------------------------------------------------------
+
+
+def uses(context: Context, group: Group) -> Iterator[Trial]:
+    """The derivative along one operand: missing, of the wrong sign, with a factor."""
+    op = context.tape.ops[group.ops[-1]]
+    parallel = context.sites.parallel(group.ops)
+    for k in op.pulls:
+        if any(k not in context.tape.ops[n].pulls for n in group.ops):
+            group_k = replace(
+                group, ops=tuple(n for n in group.ops if k in context.tape.ops[n].pulls)
+            )
+        else:
+            group_k = group
+        factors = np.array([0.0, -1.0]) if parallel else np.array(SERIAL)
+
+        def message(i: int, op: Op, ct: Float64Array, k: int = k, f: Any = factors) -> Any:
+            out = op.pulls[k](ct)
+            return f.reshape(-1, *[1] * (out.ndim - 1)) * out
+
+        labels = [factor_label(float(c)) for c in factors]
+        yield Trial(
+            group_k,
+            _along(context, op, k) + context.steps(group),
+            op,
+            labels,
+            context.on_use(group_k.ops, k, message),
+            linear=parallel,
+            fitted=Label("scale", "is multiplied by {factor}", 0.6),
+            key=("use", op.name, k),
+        )
+
+
+#: The factors that are tried where one use lies above another.
+SERIAL = (0.0, -1.0, 2.0, 0.5)
+
+
+def factor_label(c: float) -> Label:
+    if c == 0:
+        return Label("path_missing", "is missing", 0.0, 0.0)
+    if c == -1:
+        return Label("sign", "has the wrong sign", 0.0, -1.0)
+    return Label("scale", f"is multiplied by {c:g}", 0.5, c)
+
+
+def constants(context: Context, group: Group) -> Iterator[Trial]:
+    """A value that several operations use, taken as a constant, or passed on with a factor."""
+    op = context.tape.ops[group.ops[-1]]
+    if all(context.uses[context.tape.ops[n].output] < 2 for n in group.ops):
+        return
+    name = context.name(op.output)
+    subject = f"the derivative by `{name}`" if name != "another value" else "the derivative by"
+    yield Trial(
+        group,
+        f"{subject} = {_in(context, op)}{context.steps(group)}",
+        op,
+        [Label("path_missing", "is missing: it is taken as a constant", 0.1, 0.0)],
+        context.on_result(group.ops, lambda i, op, ct: 0 * ct),
+        linear=context.sites.parallel(group.ops),
+        fitted=Label("scale", "is multiplied by {factor}", 0.65),
+        key=("value", op.name),
+    )
+
+
+# -- Another derivative of a function of single entries ----------------------------------------------
+
+
+def slopes(context: Context, group: Group) -> Iterator[Trial]:
+    """Another local derivative: of one operation, or of a stretch that is one function."""
+    op = context.tape.ops[group.ops[-1]]
+    for k, pull in op.pulls.items():
+        if isinstance(pull, Local) and op.name not in ("add", "sub", "neg", "add_any"):
+            numbers = [n for n in group.ops if k in context.tape.ops[n].pulls]
+            single = [
+                Stretch(context.tape.ops[n].inputs[k], n, (n,), k, context.tape) for n in numbers
+            ]
+            yield from _slopes(context, replace(group, ops=tuple(numbers)), single)
+    by_end: dict[int, list[Stretch]] = {}
+    for s in context.stretches:
+        by_end.setdefault(s.end, []).append(s)
+    for s in by_end.get(group.ops[-1], []):
+        others = [
+            [o for o in by_end.get(n, []) if len(o.ops) == len(s.ops)] for n in group.ops[:-1]
+        ]
+        if all(len(found) == 1 for found in others):
+            yield from _slopes(context, group, [*(found[0] for found in others), s])
+
+
+def _slopes(context: Context, group: Group, found: Sequence[Stretch]) -> Iterator[Trial]:
+    last, tape = found[-1], context.tape
+    op = tape.ops[last.end]
+    shape = tape.shape(op.output)
+    if tape.shape(last.start) != shape:
+        return
+    labels: list[Label] = [Label("path_missing", "is missing", 0.05, 0.0)]
+    columns: list[list[Any]] = [[0.0] * len(found)]
+    unit = (np.ones(shape)) * 1.0
+    wanted = _right_slope(context, last)
+    labels.append(
+        Label(
+            "missing_activation_derivative" if last.function else "missing_factor",
+            f"is left out: the cotangent is passed on without {wanted}",
+            0.1,
+            right=wanted,
+        )
+    )
+    columns.append([unit] * len(found))
+    for name, cost, function in SLOPES:
+        if not last.function:
+            continue
+        values = [function(s) for s in found]
+        if all(v is not None and np.shape(v) == shape and np.isfinite(v).all() for v in values):
+            code = "derivative_at_activation" if "′(a)" in name else "wrong_activation_derivative"
+            said = f"is taken as {name}, where {wanted} belongs"
+            labels.append(Label(code, said, cost, right=wanted))
+            columns.append(values)
+    for name, values in context.alike([s.end for s in found], shape):
+        for pattern, cost, change in CHANGES:
+            told = pattern.format(_wrapped(name, pattern))
+            arrays = [change(np.asarray(tape.values[v], np.float64)) for v in values]
+            code = "wrong_activation_derivative" if last.function else "wrong_value"
+            labels.append(Label(code, f"is taken as `{told}`, where {wanted} belongs", cost))
+            columns.append(arrays)
+        for by, when in ((1, "next"), (-1, "previous")):
+            moved = context.sites.shifted(values, by)
+            if len(values) < 3 or len(set(values)) == 1:
+                continue
+            arrays = [
+                s.slope if v is None else np.asarray(tape.values[v], np.float64)
+                for s, v in zip(found, moved, strict=True)
+            ]
+            said = f"is taken as the {when} step's `{name}`, where {wanted} belongs"
+            labels.append(Label("wrong_time_step", said, 0.9))
+            columns.append(arrays)
+    mean_free = [np.asarray(s.slope) for s in found]
+    for axis in range(len(shape)):
+        if shape[axis] > 1:
+            labels.append(
+                Label(
+                    "one_for_all",
+                    f"has the first entry's {wanted} for all along axis {axis}",
+                    1.0,
+                )
+            )
+            columns.append([np.take(m, [0], axis) + 0 * m for m in mean_free])
+    keep = _distinct(columns, [s.slope for s in found], shape)
+    labels, columns = [labels[j] for j in keep], [columns[j] for j in keep]
+    stacked = [
+        np.stack([np.broadcast_to(column[i], shape) for column in columns])
+        for i in range(len(found))
+    ]
+    edits = {}
+    for i, s in enumerate(found):
+        edits[s.end] = s.reverse(stacked[i], context.backward)
+    if last.k is not None:
+        subject = _along(context, op, last.k)
+    else:
+        subject = f"the derivative of {_in(context, op, last.level)}"
+        start = context.source.value(last.start)
+        if start:
+            subject += f" by `{start}`"
+    yield Trial(
+        group,
+        subject + context.steps(group),
+        op,
+        labels,
+        edits,
+        linear=context.sites.parallel(group.ops),
+        level=last.level,
+        key=("slope", last.signature),
+    )
+
+
+def _distinct(
+    columns: Sequence[Sequence[Any]], true: Sequence[Any], shape: tuple[int, ...]
+) -> list[int]:
+    """Which of the columns are neither a multiple of the true one nor of an earlier one."""
+    keep, seen = [], set()
+    probe: Any = None
+
+    def mark(column: Sequence[Any]) -> tuple[float, ...] | None:
+        nonlocal probe
+        flat = np.concatenate([np.broadcast_to(a, shape).ravel() for a in column])
+        if not np.isfinite(flat).all():
+            return None
+        if probe is None:
+            probe = np.random.default_rng(0).normal(size=(2, flat.size))
+        norm = float(np.sqrt(flat @ flat))
+        if norm == 0:
+            return (0.0, 0.0)
+        first, second = probe @ flat / norm
+        sign = 1.0 if first > 0 else -1.0
+        return round(float(sign * first), 9), round(float(sign * second), 9)
+
+    true_mark = mark(true)
+    for j, column in enumerate(columns):
+        m = mark(column)
+        if m is None or (j and (m in seen or m == true_mark)):
+            continue
+        seen.add(m)
+        keep.append(j)
+    return keep
+
+
+def _wrapped(name: str, pattern: str) -> str:
+    return name if name.isidentifier() or pattern == "{}" else f"({name})"
+
+
+def _right_slope(context: Context, stretch: Stretch) -> str:
+    if stretch.function:
+        name = context.source.value(context.tape.ops[stretch.end].output)
+        known = KNOWN_SLOPES.get(stretch.signature[-1], "") if stretch.k is not None else ""
+        if known and name and len(name) < 30:
+            return f"`{known.format(_wrapped(name, ''))}`"
+        return "its derivative"
+    op = context.tape.ops[stretch.end]
+    if op.name == "mul" and stretch.k is not None:
+        other = context.source.operand(op, 1 - stretch.k)
+        return f"`{other}`" if other else "the other factor"
+    if op.name == "div" and stretch.k == 0:
+        other = context.source.operand(op, 1)
+        return f"`1 / {_wrapped(other, '1/')}`" if other else "1 over the divisor"
+    return "its derivative"
+
+
+#: The derivative in terms of the result.
+KNOWN_SLOPES = {"tanh": "1 - {}**2", "logistic": "{0} * (1 - {0})", "exp": "{}"}
+
+CHANGES: tuple[tuple[str, float, Callable[[Any], Any]], ...] = (
+    ("{}", 0.4, lambda v: v),
+    ("1 - {}", 0.5, lambda v: 1 - v),
+    ("{0} * (1 - {0})", 0.55, lambda v: v * (1 - v)),
+    ("1 - {}**2", 0.55, lambda v: 1 - v * v),
+    ("{} > 0", 0.55, lambda v: (v > 0) * 1.0),
+)
+
+
+def _sigmoid(x: Any) -> Any:
+    return 1 / (1 + np.exp(-x))
+
+
+#: Derivatives that are taken for another: name, how far-fetched, function of the stretch
+#: (s.x is the input, s.y the output, s.again(v) the function's own derivative at v).
+SLOPES: tuple[tuple[str, float, Callable[[Stretch], Any]], ...] = (
+    ("the function itself", 0.3, lambda s: s.y),
+    ("its derivative at its output, f′(a) for f′(z)", 0.3, lambda s: s.again(s.y)),
+    ("its input", 0.45, lambda s: s.x),
+    ("σ′(z)", 0.35, lambda s: _sigmoid(s.x) * (1 - _sigmoid(s.x))),
+    ("σ(z)", 0.4, lambda s: _sigmoid(s.x)),
+    ("a(1 − a), the sigmoid's derivative,", 0.35, lambda s: s.y * (1 - s.y)),
+    ("z(1 − z)", 0.5, lambda s: s.x * (1 - s.x)),
+    ("tanh′(z) = 1 − tanh²(z)", 0.35, lambda s: 1 - np.tanh(s.x) ** 2),
+    ("1 − a², the derivative of tanh,", 0.35, lambda s: 1 - s.y**2),
+    ("1 − z²", 0.45, lambda s: 1 - s.x**2),
+    ("1 − a", 0.45, lambda s: 1 - s.y),
+    ("tanh(z)", 0.45, lambda s: np.tanh(s.x)),
+    ("1 − tanh(z)", 0.5, lambda s: 1 - np.tanh(s.x)),
+    ("ReLU's derivative (z > 0)", 0.35, lambda s: (s.x > 0) * 1.0),
+    ("the wrong side of ReLU's derivative (z < 0)", 0.5, lambda s: (s.x < 0) * 1.0),
+    ("(a > 0)", 0.5, lambda s: (s.y > 0) * 1.0),
+    ("2z, a square's derivative,", 0.4, lambda s: 2 * s.x),
+    ("z, without the exponent,", 0.5, lambda s: s.x),
+    ("3z², a cube's derivative,", 0.45, lambda s: 3 * s.x**2),
+    ("1/z", 0.5, lambda s: 1 / s.x),
+    ("e^z", 0.5, lambda s: np.exp(s.x)),
+    ("the sign of z", 0.5, lambda s: np.sign(s.x)),
+    ("cos(z)", 0.5, lambda s: np.cos(s.x)),
+    ("sin(z)", 0.5, lambda s: np.sin(s.x)),
+    ("−sin(z)", 0.5, lambda s: -np.sin(s.x)),
+    ("1/(2a)", 0.5, lambda s: 0.5 / s.y),
+    ("swish's derivative without z σ′(z)", 0.5, lambda s: _sigmoid(s.x)),
+    ("ELU's derivative (1, else e^z)", 0.5, lambda s: np.where(s.x > 0, 1.0, np.exp(s.x))),
+    ("leaky ReLU's derivative with slope 0.01", 0.4, lambda s: np.where(s.x > 0, 1.0, 0.01)),
+    ("leaky ReLU's derivative with slope 0.1", 0.5, lambda s: np.where(s.x > 0, 1.0, 0.1)),
+    ("its square", 0.6, lambda s: s.slope**2),
+    ("its inverse", 0.6, lambda s: 1 / s.slope),
+    ("its absolute value", 0.6, lambda s: np.abs(s.slope)),
+    ("1 wherever it is not 0", 0.4, lambda s: (s.slope != 0) * 1.0),
+    ("1 minus it", 0.6, lambda s: 1 - s.slope),
+)
+
+
+# -- Another operand of a product ----------------------------------------------------------------------
+
+
+def operands(context: Context, group: Group) -> Iterator[Trial]:
+    """Another value in the place of a product's other operand."""
+    tape = context.tape
+    op = tape.ops[group.ops[-1]]
+    for k, pull in op.pulls.items():
+        if not isinstance(pull, Contract):
+            continue
+        ops = [tape.ops[n] for n in group.ops if k in tape.ops[n].pulls]
+        pulls = [o.pulls[k] for o in ops]
+        numbers = [o.number for o in ops]
+        shape = pull.array.shape
+        other = context.source.operand(op, 1 - k) or "the other operand"
+        labels = [Label("path_missing", "is missing", 0.05, 0.0)]
+        columns: list[list[Any]] = [[0 * p.array for p in pulls]]  # type: ignore[union-attr]
+
+        def put(label: Label, arrays: list[Any], labels: Any = labels, columns: Any = columns) -> None:
+            labels.append(label)
+            columns.append(arrays)
+
+        arrays = [p.array for p in pulls]  # type: ignore[union-attr]
+        for a, b in combinations(range(len(shape)), 2):
+            if shape[a] == shape[b] and shape[a] > 1:
+                put(
+                    Label(
+                        "weights_not_transposed",
+                        f"takes `{other}` the wrong way round: as it is where its transpose "
+                        "belongs, or the reverse",
+                        0.2,
+                    ),
+                    [np.swapaxes(x, a, b) for x in arrays],
+                )
+        for axes in [(a,) for a in range(len(shape))] + list(combinations(range(len(shape)), 2)):
+            if all(shape[a] > 1 for a in axes):
+                put(
+                    Label("flipped", f"takes `{other}` flipped along axes {axes}", 0.8),
+                    [np.flip(x, axes) for x in arrays],
+                )
+        residuals = [p.residual for p in pulls]  # type: ignore[union-attr]
+        for name, values in context.alike(numbers, shape):
+            if values == residuals:
+                continue
+            put(
+                Label("wrong_value", f"takes `{name}` where `{other}` belongs", 0.4),
+                [np.asarray(tape.values[v], np.float64) for v in values],
+            )
+        for by, when in ((1, "next"), (-1, "previous")):
+            moved = _neighbours(context, residuals, by)
+            if moved is not None:
+                put(
+                    Label(
+                        "wrong_time_step",
+                        f"takes the {when} step's value where this step's `{other}` belongs",
+                        0.45,
+                    ),
+                    [np.asarray(tape.values[v], np.float64) for v in moved],
+                )
+        put(Label("missing_factor", f"is taken without `{other}`: with ones", 0.7), [np.ones_like(x) for x in arrays])
+        for axis in range(len(shape)):
+            if shape[axis] > 1:
+                put(
+                    Label("off_by_one", f"takes `{other}` shifted by one along axis {axis}", 0.9),
+                    [np.roll(x, 1, axis) for x in arrays],
+                )
+                put(
+                    Label("off_by_one", f"takes `{other}` shifted by one along axis {axis}", 0.9),
+                    [np.roll(x, -1, axis) for x in arrays],
+                )
+        stacked = [np.stack([column[i] for column in columns]) for i in range(len(ops))]
+
+        def message(i: int, op: Op, ct: Float64Array, k: int = k, stacked: Any = stacked) -> Any:
+            p = op.pulls[k]
+            assert isinstance(p, Contract)
+            spec = p.spec
+            left, rest = spec.split(",")
+            right, out = rest.split("->")
+            n = len(stacked[i])
+            wide = np.broadcast_to(ct, (n, *ct.shape[1:]))
+            return np.einsum(f"{left},Z{right}->{out}", wide, stacked[i])
+
+        yield Trial(
+            replace(group, ops=tuple(numbers)),
+            _along(context, op, k) + context.steps(group),
+            op,
+            labels,
+            context.on_use(numbers, k, message),
+            linear=context.sites.parallel(numbers),
+            key=("operand", k),
+        )
+        yield from _stale(context, replace(group, ops=tuple(numbers)), k, residuals)
+
+
+def _neighbours(context: Context, values: Sequence[int], by: int) -> list[int] | None:
+    """The values at the neighbouring step of whatever loop they come from."""
+    made = [context.tape.producer[v] for v in values]
+    roles = {context.sites.role_of.get(n) for n in made if n >= 0}
+    if len(roles) != 1 or len(values) < 2:
+        return None
+    (role,) = roles
+    if role is None:
+        return None
+    found = []
+    for value, number in zip(values, made, strict=True):
+        at = (role.index(number) if number >= 0 else -1) + by
+        if number < 0 and by < 0:
+            found.append(value)
+        else:
+            found.append(context.tape.ops[role[at]].output if 0 <= at < len(role) else value)
+    return found if found != list(values) else None
+
+
+def _stale(context: Context, group: Group, k: int, residuals: Sequence[int]) -> Iterator[Trial]:
+    """A parameter that has been updated already: W − ηg, for any η."""
+    tape = context.tape
+    op = tape.ops[group.ops[-1]]
+    routes = [_leaf_behind(tape, value) for value in residuals]
+    if any(route is None for route in routes) or not context.given:
+        return
+    path = routes[-1][0]  # type: ignore[index]
+    given = context.given.get(path)
+    if given is None or given.shape != tape.shape(tape.leaves[path]):
+        return
+    stale = [np.asarray(route[1](given)) for route in routes]  # type: ignore[index]
+    pull = op.pulls[k]
+    assert isinstance(pull, Contract)
+
+    def message(i: int, op: Op, ct: Float64Array) -> Any:
+        p = op.pulls[k]
+        assert isinstance(p, Contract)
+        three = np.broadcast_to(ct, (3, *ct.shape[1:]))
+        return np.concatenate(
+            [0 * p(three[:1]), p(three[1:2]), p.with_residual(stale[i])(three[2:])]
+        )
+
+    name = context.source.operand(op, 1 - k) or path
+    labels = [
+        Label("path_missing", "is missing", 0.05, 0.0),
+        Label("", "", 9.0),
+        Label(
+            "stale_weights",
+            f"uses `{name}` after it has been updated, with step {{factor}}: the values before the "
+            "update belong there",
+            0.3,
+            free=1,
+        ),
+    ]
+    yield Trial(
+        group,
+        _along(context, op, k) + context.steps(group),
+        op,
+        labels,
+        context.on_use(group.ops, k, message),
+        linear=context.sites.parallel(group.ops),
+        affine=True,
+        key=("stale", k),
+    )
+
+
+def _leaf_behind(tape: Tape, value: int) -> tuple[str, Callable[[Any], Any]] | None:
+    """The parameter that a value is a mere rearrangement of, and how it is rearranged."""
+    steps = []
+    paths = {leaf: path for path, leaf in tape.leaves.items()}
+    while value not in paths:
+        producer = tape.producer[value]
+        if producer < 0 or tape.ops[producer].name not in ("transpose", "reshape", "squeeze", "slice", "row"):
+            return None
+        op = tape.ops[producer]
+        pull = op.pulls[0]
+        assert isinstance(pull, Move)
+        steps.append((pull.cols, pull.rows, tape.shape(op.output)))
+        value = op.inputs[0]
+
+    def arrange(array: Any) -> Any:
+        for cols, rows, shape in reversed(steps):
+            flat = np.zeros(int(np.prod(shape, dtype=int)))
+            flat[rows] = np.asarray(array).ravel()[cols]
+            array = flat.reshape(shape)
+        return array
+
+    return paths[value], arrange
+
+
+# -- Sums and copies ------------------------------------------------------------------------------------
+
+
+def moves(context: Context, group: Group) -> Iterator[Trial]:
+    """Sums and copies: overwritten for added, one row for all, summed over everything."""
+    tape = context.tape
+    op = tape.ops[group.ops[-1]]
+    for k, pull in op.pulls.items():
+        if not isinstance(pull, Move):
+            continue
+        ops = [tape.ops[n] for n in group.ops if k in tape.ops[n].pulls]
+        labels = [Label("path_missing", "is missing", 0.05, 0.0)]
+        variants: list[list[Any]] = [[lambda ct, p=o.pulls[k]: 0 * p(ct) for o in ops]]
+        counted = len(pull.cols) > len(np.unique(pull.cols))
+        if counted:
+            for which, at in (("last", -1), ("first", 0)):
+                summed = op.name in ("broadcast_in_dim",)
+                said = (
+                    f"is not summed: only the {which} of the places that it was broadcast to counts"
+                    if summed
+                    else f"is overwritten where it must be added up: of entries that are used more "
+                    f"than once only the {which} use counts"
+                )
+                labels.append(
+                    Label("partial" if summed else "duplicates_overwritten", said, 0.3)
+                )
+                variants.append([_kept(o.pulls[k], at) for o in ops])
+        if op.name == "broadcast_in_dim" and len(pull.shape) > 0 and np.prod(pull.shape) > 1:
+            labels.append(
+                Label(
+                    "sum_without_axis",
+                    "is summed over everything, one number for all: sum over the broadcast axes only",
+                    0.2,
+                )
+            )
+            variants.append([_summed_over_everything(o.pulls[k]) for o in ops])
+            for dims in _other_axes(op, pull.shape, tape.shape(op.output)):
+                labels.append(Label("sum_over_wrong_axis", "is summed over the wrong axis", 0.3))
+                variants.append([_over(dims, pull.shape) for _ in ops])
+        if op.name in ("reduce_max", "reduce_min") and pull.weights is not None:
+            labels.append(
+                Label(
+                    "tie_counted_twice",
+                    "goes whole to each of several equal entries: they must share it",
+                    0.2,
+                )
+            )
+            variants.append(
+                [lambda ct, p=o.pulls[k]: Move(p.rows, p.cols, p.shape)(ct) for o in ops]
+            )
+        if op.name == "reduce_sum":
+            labels.append(
+                Label("mean_for_sum", "is spread as if the sum were over another axis", 0.9)
+            )
+            variants.append([_spread_elsewhere(o, o.pulls[k], tape) for o in ops])
+
+        def message(i: int, op: Op, ct: Float64Array, variants: Any = variants) -> Any:
+            n = max(len(ct), 1)
+            if n == 1:
+                return np.concatenate([variant[i](ct) for variant in variants])
+            return np.concatenate(
+                [variant[i](ct[j : j + 1]) for j, variant in enumerate(variants)]
+            )
+
+        numbers = [o.number for o in ops]
+        yield Trial(
+            replace(group, ops=tuple(numbers)),
+            _along(context, op, k) + context.steps(group),
+            op,
+            labels,
+            context.on_use(numbers, k, message),
+            linear=context.sites.parallel(numbers),
+            key=("move", op.name),
+        )
+
+
+def _kept(pull: Any, at: int) -> Callable[[Float64Array], Float64Array]:
+    """Of several uses of an entry only the first or the last."""
+    order = np.argsort(pull.rows, kind="stable")
+    rows, cols = np.asarray(pull.rows)[order], np.asarray(pull.cols)[order]
+    if at == -1:
+        rows, cols = rows[::-1], cols[::-1]
+    _, keep = np.unique(cols, return_index=True)
+    weights = None if pull.weights is None else np.asarray(pull.weights)[order][keep]
+    return Move(rows[keep], cols[keep], pull.shape, weights)
+
+
+def _summed_over_everything(pull: Any) -> Callable[[Float64Array], Float64Array]:
+    def total(ct: Float64Array) -> Float64Array:
+        whole = ct.reshape(len(ct), -1).sum(1)
+        return np.broadcast_to(
+            whole.reshape(-1, *[1] * len(pull.shape)), (len(ct), *pull.shape)
+        )
+
+    return total
+
+
+def _other_axes(op: Op, shape: tuple[int, ...], out: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+    """Other axes of the result that an array of one axis could have been broadcast from."""
+    dims = tuple(op.params["broadcast_dimensions"])
+    wide = [(i, d) for i, d in enumerate(dims) if shape[i] > 1]
+    if len(wide) == 1:
+        i, d = wide[0]
+        for axis, size in enumerate(out):
+            if axis != d and size == shape[i]:
+                yield (axis,)
+
+
+def _over(dims: tuple[int, ...], shape: tuple[int, ...]) -> Callable[[Float64Array], Float64Array]:
+    def total(ct: Float64Array) -> Float64Array:
+        axes = tuple(a for a in range(1, ct.ndim) if a - 1 not in dims)
+        return ct.sum(axes).reshape(len(ct), *shape)
+
+    return total
+
+
+def _spread_elsewhere(op: Op, pull: Any, tape: Tape) -> Callable[[Float64Array], Float64Array]:
+    """The cotangent of a sum over one axis spread along another of the same length."""
+    axes = tuple(op.params["axes"])
+    shape = pull.shape
+    for axis in range(len(shape)):
+        if axis not in axes:
+            other = (axis,)
+            move = reduction(shape, other)
+            if len(axes) == 1 and tuple(n for a, n in enumerate(shape) if a != axis) == tape.shape(
+                op.output
+            ):
+                return move
+    return lambda ct: 0 * pull(ct)
+
+
+# -- Only some entries -----------------------------------------------------------------------------------
+
+
+def positions(context: Context, group: Group) -> Iterator[Trial]:
+    """Only some entries of a value pass their cotangent on."""
+    op = context.tape.ops[group.ops[-1]]
+    shape = context.tape.shape(op.output)
+    if not shape or np.prod(shape) < 2:
+        return
+    labels = [Label("path_missing", "is missing", 0.1, 0.0)]
+    masks: list[Any] = [np.zeros(shape)]
+    for told, mask in _masks(shape):
+        labels.append(Label("partial", told, 0.6))
+        masks.append(mask)
+    stacked = np.stack(masks)
+    name = context.source.names.get(op.output)
+    subject = f"the derivative by `{name}`, " if name else "the derivative by "
+    yield Trial(
+        group,
+        f"{subject}{_in(context, op)}{context.steps(group)}",
+        op,
+        labels,
+        context.on_result(group.ops, lambda i, op, ct: ct * stacked),
+        linear=context.sites.parallel(group.ops),
+        key=("positions", op.name),
+    )
+
+
+def _masks(shape: tuple[int, ...]) -> Iterator[tuple[str, Any]]:
+    axes = [a for a, n in enumerate(shape) if n > 1]
+    for a in axes:
+        n = shape[a]
+        at = np.arange(n).reshape([n if i == a else 1 for i in range(len(shape))])
+        for told, keep in (
+            ("only the first", at == 0),
+            ("only the last", at == n - 1),
+            ("all but the first", at > 0),
+            ("all but the last", at < n - 1),
+            ("only every second", at % 2 == 0),
+        ):
+            yield (
+                f"is there for {told} along axis {a}, and 0 for the others",
+                np.broadcast_to(keep, shape) * 1.0,
+            )
+    for a, b in combinations(axes, 2):
+        grid = np.indices(shape)
+        yield (
+            f"is there only for the first along axes {a} and {b}, and 0 for the others",
+            ((grid[a] == 0) & (grid[b] == 0)) * 1.0,
+        )
+        yield (
+            f"is there only for the last along axes {a} and {b}, and 0 for the others",
+            ((grid[a] == shape[a] - 1) & (grid[b] == shape[b] - 1)) * 1.0,
+        )
+        if shape[a] == shape[b]:
+            for told, keep in (
+                ("on and below the diagonal (a causal mask)", grid[a] >= grid[b]),
+                ("on and above the diagonal", grid[a] <= grid[b]),
+                ("below the diagonal", grid[a] > grid[b]),
+                ("above the diagonal", grid[a] < grid[b]),
+                ("on the diagonal", grid[a] == grid[b]),
+                ("off the diagonal", grid[a] != grid[b]),
+            ):
+                yield f"is there only {told}, and 0 elsewhere", keep * 1.0
+
+
+# -- Windows -----------------------------------------------------------------------------------------------
+
+
+def patches(context: Context, group: Group) -> Iterator[Trial]:
+    """A convolution whose backward pass goes over the image with another stride or padding."""
+    tape = context.tape
+    for number in group.ops:
+        cut = tape.ops[number]
+        if cut.name != "patches":
+            continue
+        users = [o for o in tape.ops if cut.output in o.inputs and o.name == "dot_general"]
+        if len(users) != 1:
+            continue
+        product, p = users[0], cut.params
+        image = np.asarray(tape.values[cut.inputs[0]])
+        dims = p["dimension_numbers"]
+        size = [image.shape[a] for a in dims.lhs_spec[2:]]
+        kernel = np.asarray(tape.values[product.inputs[1]])
+        sizes = [kernel.shape[a] for a in dims.rhs_spec[2:]]
+        spatial = len(size)
+        found: list[tuple[str, Any]] = []
+        for told, strides, padding in _other_windows(p, sizes, spatial):
+            index = _same_places(size, sizes, strides, padding, p, tape.shape(cut.output)[-spatial:])
+            if index is not None:
+                found.append((told, index))
+        if not found:
+            continue
+        numbers = np.transpose(np.arange(image.size).reshape(image.shape), dims.lhs_spec)
+        numbers = numbers.reshape(*numbers.shape[:2], -1)
+        indices = [np.where(f >= 0, numbers[:, :, np.maximum(f, 0)], -1) for _, f in found]
+        stacked = np.stack([np.where(i >= 0, image.ravel()[i], 0.0) for i in indices])
+        maps = []
+        for i in indices:
+            rows = np.flatnonzero(i.ravel() >= 0)
+            maps.append(Move(rows, i.ravel()[rows], image.shape))
+
+        def residual(ct: Float64Array, op: Op = product, s: Any = stacked) -> Any:
+            pull = op.pulls[1]
+            assert isinstance(pull, Contract)
+            left, rest = pull.spec.split(",")
+            right, out = rest.split("->")
+            wide = np.broadcast_to(ct, (len(s), *ct.shape[1:]))
+            return {
+                op.inputs[1]: np.einsum(f"{left},Z{right}->{out}", wide, s),
+                **({op.inputs[0]: op.pulls[0](ct)} if 0 in op.pulls else {}),
+            }
+
+        def places(ct: Float64Array, op: Op = cut, maps: Any = maps) -> Any:
+            wide = np.broadcast_to(ct, (len(maps), *ct.shape[1:]))
+            return {
+                op.inputs[0]: np.concatenate(
+                    [move(wide[j : j + 1]) for j, move in enumerate(maps)]
+                )
+            }
+
+        labels = [Label("wrong_window", told, 0.3) for told, _ in found]
+        both: dict[int, Reverse] = {cut.number: places}
+        if 1 in product.pulls:
+            both[product.number] = residual
+        for edits in (both, {cut.number: places}, {product.number: residual}):
+            if set(edits) <= set(both):
+                yield Trial(
+                    Group(tuple(edits), "role", 1),
+                    f"the derivative of {_in(context, product)}",
+                    product,
+                    labels,
+                    edits,
+                    key=("patches",),
+                )
+
+
+def _other_windows(p: Mapping[str, Any], sizes: Any, n: int) -> Iterator[tuple[str, Any, Any]]:
+    strides, padding = tuple(p["window_strides"]), tuple(map(tuple, p["padding"]))
+    for other in sorted({1, 2, 3} - set(strides)):
+        yield (
+            f"goes over the input with stride {other}: the window starts at i * {strides[0]}, "
+            f"the forward pass's stride, not at i * {other}",
+            (other,) * n,
+            padding,
+        )
+    if any(a or b for a, b in padding):
+        yield "leaves out the padding", strides, ((0, 0),) * n
+    for shift in (1, -1):
+        yield (
+            f"has its windows shifted by {shift}",
+            strides,
+            tuple((a - shift, b + shift) for a, b in padding),
+        )
+
+
+def _same_places(
+    size: Any, sizes: Any, strides: Any, padding: Any, p: Any, places: tuple[int, ...]
+) -> Any:
+    """The windows with other strides, as many as the forward pass has."""
+    wide = []
+    for a in range(len(size)):
+        window = (sizes[a] - 1) * p["rhs_dilation"][a] + 1
+        spread = (size[a] - 1) * p["lhs_dilation"][a] + 1
+        need = (places[a] - 1) * strides[a] + window
+        wide.append((padding[a][0], need - spread - padding[a][0]))
+    try:
+        return windows(size, sizes, strides, wide, p["lhs_dilation"], p["rhs_dilation"])
+    except (ValueError, IndexError):
+        return None
+
+
+#: The table of families. Each goes through one group of places; add yours here.
+FAMILIES: tuple[Callable[[Context, Group], Iterator[Trial]], ...] = (
+    uses,
+    constants,
+    slopes,
+    operands,
+    moves,
+    patches,
+    positions,
+)
+
+
+def named_constants(context: Context) -> dict[str, float]:
+    """Factors that a reader knows: sizes of axes, literals of the loss, and what is made of them."""
+    sizes: dict[int, str] = {}
+    for value, name in context.tape.given_names.items():
+        shape = context.tape.shape(value)
+        for axis, n in enumerate(shape):
+            told = f"len({name})" if len(shape) == 1 else f"{name}.shape[{axis}]"
+            sizes.setdefault(n, told if name.isidentifier() else f"axis {axis} of {name}")
+    for op in context.tape.ops:
+        for n in context.tape.shape(op.output):
+            sizes.setdefault(n, "the length of an axis")
+    found: dict[str, float] = {}
+
+    def put(name: str, value: float) -> None:
+        if value not in found.values() and value not in (0.0, 1.0):
+            found[name] = value
+
+    put("2", 2.0)
+    put("1/2", 0.5)
+    for n, told in sorted(sizes.items()):
+        if n > 1:
+            put(f"{n} = {told}", float(n))
+            put(f"1/{n}, {n} = {told}", 1 / n)
+    for name, value in (("4", 4.0), ("1/4", 0.25), ("3", 3.0), ("1/3", 1 / 3), ("3/2", 1.5), ("2/3", 2 / 3)):
+        put(name, value)
+    for n, told in sorted(sizes.items()):
+        if n > 1:
+            put(f"√{n}, {n} = {told}", math.sqrt(n))
+            put(f"1/√{n}, {n} = {told}", 1 / math.sqrt(n))
+            put(f"2/{n}, {n} = {told}", 2 / n)
+            put(f"{n}/2, {n} = {told}", n / 2)
+            put(f"1/{n}², {n} = {told}", 1 / n**2)
+            if n > 2:
+                put(f"{n}/{n - 1} = n/(n − 1), n = {told}", n / (n - 1))
+                put(f"{n - 1}/{n} = (n − 1)/n, n = {told}", (n - 1) / n)
+                put(f"1/({n} − 1), {n} = {told}", 1 / (n - 1))
+    for (a, p), (b, q) in combinations(sorted(sizes.items()), 2):
+        put(f"{a * b} = {p} · {q}", float(a * b))
+        put(f"1/{a * b}, {a * b} = {p} · {q}", 1 / (a * b))
+        put(f"{a}/{b} = {p} / {q}", a / b)
+        put(f"{b}/{a} = {q} / {p}", b / a)
+        put(f"2 · {a}/{b}, {p} / {q}", 2 * a / b)
+        put(f"2 · {b}/{a}, {q} / {p}", 2 * b / a)
+    for beta in (0.9, 0.99, 0.999):
+        put(f"1 − β for β = {beta}", round(1 - beta, 9))
+        put(f"β = {beta}", beta)
+    put("ln 2", math.log(2))
+    put("1/ln 2", 1 / math.log(2))
+    put("1/255, the scale of pixels", 1 / 255)
+    put("255, the scale of pixels", 255.0)
+    return found

@@ -1,0 +1,360 @@
+"""Which edit of the true backward pass gives the numbers at hand.
+
+Every trial is evaluated; an edit is a hit where a leaf that was wrong becomes right, in all of its
+entries to the noise floor, and none that was right becomes wrong. Of the hits the one that
+explains most is adopted, and the search goes on with what is left.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxnn.gradcheck.backward import Backward, Edits
+from jaxnn.gradcheck.compare import Float64Array, largest
+from jaxnn.gradcheck.edits import FAMILIES, Context, Label, Trial, named_constants
+from jaxnn.gradcheck.reference import float64_rules
+from jaxnn.gradcheck.sites import Group, Sites
+from jaxnn.gradcheck.source import Source
+from jaxnn.gradcheck.tape import Tape
+
+#: So many numbers more than it has free ones must an edit explain.
+EVIDENCE = 2
+
+#: After so many seconds the search stops and says how far it came.
+SECONDS = 10.0
+
+
+class Hit(NamedTuple):
+    """An edit that makes wrong leaves right."""
+
+    trial: Trial
+    label: Label
+    factor: float  #: on the edited message
+    edits: Edits
+    leaves: tuple[str, ...]  #: that it makes right
+    cost: float
+    numbers: int  #: how many entries it accounts for
+
+
+class Target:
+    """The gradient at hand in one row, and what the pass gives as it stands."""
+
+    def __init__(
+        self,
+        tape: Tape,
+        given: Mapping[str, Float64Array],
+        floors: Mapping[str, Float64Array | float],
+    ) -> None:
+        self.paths = tuple(tape.leaves)
+        sizes = [int(np.prod(tape.shape(tape.leaves[p]), dtype=int)) for p in self.paths]
+        self.bounds = np.cumsum([0, *sizes])
+        known = [p in given and np.shape(given[p]) == tape.shape(tape.leaves[p]) for p in self.paths]
+        self.comparable = np.array(known, bool)
+        self.given = np.concatenate(
+            [
+                np.asarray(given[p], np.float64).ravel() if ok else np.full(n, np.nan)
+                for p, n, ok in zip(self.paths, sizes, known, strict=True)
+            ]
+        )
+        self.floor = np.concatenate(
+            [
+                np.broadcast_to(np.asarray(floors[p], np.float64), tape.shape(tape.leaves[p])).ravel()
+                for p in self.paths
+            ]
+        )
+        self.now = np.zeros_like(self.given)
+
+    def stand(self, backward: Backward) -> None:
+        self.now = np.concatenate([v.ravel() for v in backward.gradient().values()])
+        #: Numbers larger than the true ones are rounded more.
+        grown = largest(np.nan_to_num(self.given)) / max(largest(self.now), 1e-300)
+        self.limit = self.floor * max(1.0, grown)
+        self.right = self.leaves_right(self.now[None])[0]
+
+    def leaves_right(self, rows: Float64Array) -> Any:
+        """(edits, leaves): which leaves are what was given, in every entry."""
+        with np.errstate(invalid="ignore"):
+            wrong = ~(np.abs(rows - self.given) <= self.limit)
+        starts = self.bounds[:-1]
+        if not len(starts):
+            return np.zeros((len(rows), 0), bool)
+        full = np.zeros((len(rows), len(starts)), bool)
+        some = self.bounds[1:] > starts
+        if some.any():
+            full[:, some] = np.logical_or.reduceat(wrong, starts[some], axis=1)
+        return ~full
+
+    def part(self, i: int) -> slice:
+        return slice(int(self.bounds[i]), int(self.bounds[i + 1]))
+
+
+class Search:
+    """The search for the edits that explain a gradient."""
+
+    def __init__(self, context: Context, target: Target, seconds: float = SECONDS) -> None:
+        self.context, self.target = context, target
+        self.deadline = time.monotonic() + seconds
+        self.tried = 0
+        self.target.stand(context.backward)
+
+    @cached_property
+    def constants(self) -> list[tuple[str, float]]:
+        return list(named_constants(self.context).items())
+
+    # -- Trials ------------------------------------------------------------------------------------
+
+    def trials(self, groups: Iterable[Group]) -> Iterator[Trial]:
+        for group in groups:
+            if not self.context.free(group.ops):
+                continue
+            for family in FAMILIES:
+                for trial in family(self.context, group):
+                    yield trial
+                    if time.monotonic() > self.deadline:
+                        return
+
+    def rows(self, trial: Trial) -> Float64Array:
+        """What each edit of a trial adds to the gradient."""
+        backward, n = self.context.backward, len(trial.labels)
+        self.tried += n
+        return backward.leaves(backward.difference(trial.edits), n)
+
+    def hits(self, trial: Trial) -> Iterator[Hit]:
+        rows = self.rows(trial)
+        t = self.target
+        yield from self._exact(trial, rows)
+        if not trial.linear:
+            return
+        without = rows[0]
+        rest = t.given - t.now - without
+        if trial.affine:
+            # given = now + (η of the third edit in the place of the true one)
+            yield from self._fit(trial, 2, rows[2] - without, t.given - t.now)
+            return
+        for i, label in enumerate(trial.labels):
+            if i and label.factor is None:
+                yield from self._fit(trial, i, rows[i] - without, rest)
+        if trial.fitted is not None:
+            yield from self._fit(trial, -1, -without, rest)
+
+    def _exact(self, trial: Trial, rows: Float64Array) -> Iterator[Hit]:
+        t = self.target
+        right = t.leaves_right(t.now + rows)
+        good = ~(t.right & ~right).any(1) & (right & ~t.right).any(1)
+        for i in np.flatnonzero(good):
+            if trial.affine and i:
+                continue
+            yield from self._hit(trial, int(i), trial.labels[i], 1.0, rows[i], right[i])
+
+    def _hit(
+        self, trial: Trial, i: int, label: Label, factor: float, row: Float64Array, right: Any
+    ) -> Iterator[Hit]:
+        t = self.target
+        mended = right & ~t.right
+        changed = np.abs(row) > t.limit
+        numbers = sum(int(changed[t.part(j)].sum()) for j in np.flatnonzero(mended))
+        if numbers < (label.free + EVIDENCE if label.free else 1):
+            return
+        cost = label.cost + PARTS.get(trial.group.part, 0.6)
+        paths = tuple(t.paths[j] for j in np.flatnonzero(mended))
+        yield Hit(trial, label, factor, self._chosen(trial, i, factor), paths, cost, numbers)
+
+    def _chosen(self, trial: Trial, i: int, factor: float) -> Edits:
+        """The one edit of the batch, with a factor on what it changes."""
+        base = self.context.backward
+
+        def only(number: int) -> Callable[[Float64Array], Mapping[int, Float64Array]]:
+            every, plain = trial.edits[number], base.reverse(number)
+
+            def one(ct: Float64Array) -> dict[int, Float64Array]:
+                messages = every(ct)
+                n = len(trial.labels)
+
+                def row(m: Float64Array, j: int) -> Float64Array:
+                    return m[j : j + 1] if len(m) == n else m
+
+                if not trial.affine and factor == 1.0 and i >= 0:
+                    return {v: row(m, i) for v, m in messages.items()}
+                true = plain(ct) if trial.affine or i < 0 else {}
+                found = {}
+                for v, m in messages.items():
+                    without = row(m, 0)
+                    if trial.affine:
+                        found[v] = true[v] + factor * (row(m, i) - without)
+                    elif i < 0:
+                        found[v] = without + factor * (true.get(v, 0.0) - without)
+                    else:
+                        found[v] = without + factor * (row(m, i) - without)
+                return found
+
+            def reverse(ct: Float64Array) -> dict[int, Float64Array]:
+                rows = [one(ct[j : j + 1]) for j in range(len(ct))]
+                return {v: np.concatenate([row[v] for row in rows]) for v in rows[0]}
+
+            return reverse
+
+        return {number: only(number) for number in trial.edits}
+
+    def _fit(
+        self, trial: Trial, i: int, effect: Float64Array, rest: Float64Array
+    ) -> Iterator[Hit]:
+        """A factor c with rest = c · effect, on the leaves that one c makes right."""
+        t = self.target
+        weight = 1 / np.maximum(t.limit, 1e-300)
+        factors: list[float] = []
+        for j in np.flatnonzero(~t.right & t.comparable):
+            part = t.part(j)
+            e, r = effect[part] * weight[part], rest[part] * weight[part]
+            size = float(e @ e)
+            if size == 0 or not np.isfinite(size) or not np.isfinite(r).all():
+                continue
+            c = float(e @ r) / size
+            near = np.abs(r - c * e) <= 2 * max(1.0, abs(c))
+            if near.all() and not any(np.isclose(c, f, rtol=1e-9, atol=0) for f in factors):
+                factors.append(c)
+        for c in factors:
+            label = self._factor_label(trial, i, c)
+            if label is None:
+                continue
+            for value in (label.factor, c):
+                row = t.now - t.given + rest  # = −(what leaves it out)
+                row = (value or 0.0) * effect - rest + (t.given - t.now)
+                right = t.leaves_right((t.now + row)[None])[0]
+                if (t.right & ~right).any() or not (right & ~t.right).any():
+                    continue
+                yield from self._hit(trial, i, label, float(value or 0.0), row, right)
+                break
+
+    def _factor_label(self, trial: Trial, i: int, c: float) -> Label | None:
+        base = trial.fitted if i < 0 else trial.labels[i]
+        if base is None or abs(c) < 1e-12:
+            return None
+        if trial.affine:
+            return replace(base, said=base.said.format(factor=f"{-c:.6g}"), factor=c)
+        name, value = self.named(abs(c))
+        if i >= 0 and abs(c - 1) < 1e-9:
+            return None
+        if i < 0 and abs(abs(c) - 1) < 1e-9:
+            return None
+        minus = "minus " if c < 0 else ""
+        signed = -value if c < 0 else value
+        cost = base.cost + (0.15 if name else 0.9)
+        told = f"{minus}{name or f'{value:.6g}'}"
+        if i < 0:
+            return replace(
+                base,
+                said=base.said.format(factor=told),
+                cost=cost,
+                factor=signed,
+                free=0 if name else 1,
+            )
+        return replace(
+            base,
+            said=f"{base.said}, and multiplied by {told}",
+            cost=cost + 0.7,
+            factor=signed,
+            free=0 if name else 1,
+        )
+
+    def named(self, c: float) -> tuple[str, float]:
+        if abs(c - 1) < 1e-9:
+            return "1", 1.0
+        for name, value in self.constants:
+            if abs(c - value) <= 1e-7 * value:
+                return name, value
+        return "", c
+
+    # -- The search --------------------------------------------------------------------------------
+
+    def best(self, groups: Iterable[Group]) -> list[Hit]:
+        """All hits, those that explain most numbers most simply first."""
+        found = [hit for trial in self.trials(groups) for hit in self.hits(trial)]
+        return sorted(found, key=lambda h: (-len(h.leaves), h.cost, h.numbers))
+
+    def run(self) -> list[list[Hit]]:
+        """One list of equally good explanations after another; the first of each is adopted."""
+        explained: list[list[Hit]] = []
+        context, target = self.context, self.target
+        while not target.right.all() and len(explained) < 8:
+            hits = self.best(context.groups)
+            if not hits or len(hits[0].leaves) < (~target.right).sum():
+                more = self.best(
+                    part for role in context.sites.roles for part in context.sites.parts(role)
+                )
+                hits = sorted(hits + more, key=lambda h: (-len(h.leaves), h.cost, h.numbers))
+            hits = hits or self.pairs()
+            if not hits:
+                break
+            first = hits[0]
+            same = [h for h in hits if set(h.leaves) == set(first.leaves)]
+            explained.append(same)
+            context.backward.adopt(first.edits)
+            target.stand(context.backward)
+        return explained
+
+    def pairs(self) -> list[Hit]:
+        """Two places at which the derivative is missing at once."""
+        context, target = self.context, self.target
+        from jaxnn.gradcheck.edits import constants, uses
+
+        missing: list[tuple[Trial, Edits]] = []
+        for group in context.groups:
+            if group.part != "role" or not context.free(group.ops):
+                continue
+            for family in (uses, constants):
+                for trial in family(context, group):
+                    row = self.rows(trial)[0]
+                    changes = (np.abs(row) > target.limit).any()
+                    if changes:
+                        missing.append((trial, self._chosen(trial, 0, 1.0)))
+        found = []
+        for i, (a, first) in enumerate(missing):
+            for b, second in missing[:i]:
+                if set(first) & set(second) or time.monotonic() > self.deadline:
+                    continue
+                edits = {**first, **second}
+                row = context.backward.leaves(context.backward.difference(edits), 1)
+                right = target.leaves_right(target.now + row)[0]
+                if (target.right & ~right).any() or not (right & ~target.right).any():
+                    continue
+                label = replace(a.labels[0], said=f"is missing, and so is {b.subject}")
+                for hit in self._hit(a, 0, label, 1.0, row[0], right):
+                    found.append(hit._replace(edits=edits, cost=hit.cost + 0.5))
+        return sorted(found, key=lambda h: (-len(h.leaves), h.cost, h.numbers))
+
+
+PARTS = {"role": 0.0, "all": 0.1}
+
+
+@dataclass(frozen=True)
+class Explained:
+    """What the search found."""
+
+    findings: list[list[Hit]]
+    right: tuple[str, ...]  #: the leaves that were right from the outset
+    unexplained: tuple[str, ...]
+    tried: int
+    context: Context
+
+
+def explain(
+    tape: Tape,
+    seeds: Sequence[Float64Array],
+    given: Mapping[str, Float64Array],
+    floors: Mapping[str, Float64Array | float],
+    seconds: float = SECONDS,
+) -> Explained:
+    """The edits of the tape's backward pass that turn the true gradient into `given`."""
+    with float64_rules(), np.errstate(all="ignore"):
+        backward = Backward(tape, seeds)
+        context = Context(tape, backward, Sites(tape), Source(tape), given)
+        target = Target(tape, given, floors)
+        search = Search(context, target, seconds)
+        right = tuple(p for p, ok in zip(target.paths, target.right, strict=True) if ok)
+        findings = search.run()
+        left = tuple(p for p, ok in zip(target.paths, target.right, strict=True) if not ok)
+    return Explained(findings, right, left, search.tried, context)

@@ -1,0 +1,174 @@
+"""The user's own words: the text, the line and the names of the values on a tape."""
+
+import ast
+import linecache
+from collections.abc import Iterator
+from functools import cached_property, lru_cache
+from pathlib import Path
+
+from jaxnn.gradcheck.tape import Frame, Frames, Op, Tape
+
+#: A longer expression is told by its operation.
+LONGEST = 48
+
+#: What an infix operation is called on the tape.
+INFIX = {
+    "mul": ast.Mult, "div": ast.Div, "add": ast.Add, "sub": ast.Sub, "dot_general": ast.MatMult,
+    "pow": ast.Pow, "integer_pow": ast.Pow, "square": ast.Pow,
+}  # fmt: skip
+
+
+@lru_cache(maxsize=512)
+def text(frame: Frame) -> str:
+    """The source of a frame on one line; empty where it cannot be had."""
+    lines = [linecache.getline(frame.file, n) for n in range(frame.line, frame.end_line + 1)]
+    if not lines or not all(lines):
+        return ""
+    raw = [line.encode() for line in lines]
+    raw[-1] = raw[-1][: frame.end_column]
+    raw[0] = raw[0][frame.column :]
+    return " ".join(part.decode(errors="replace").strip() for part in raw)
+
+
+@lru_cache(maxsize=512)
+def _parsed(frame: Frame) -> ast.expr | None:
+    try:
+        return ast.parse(f"({text(frame)})", mode="eval").body
+    except (SyntaxError, ValueError):
+        return None
+
+
+@lru_cache(maxsize=32)
+def _assigned(file: str) -> dict[tuple[int, int, int, int], str]:
+    """The names that the expressions of a file are given, by their place."""
+    try:
+        tree = ast.parse("".join(linecache.getlines(file)))
+    except (SyntaxError, ValueError):
+        return {}
+    names = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assign) and len(node.targets) == 1:
+            target, value = node.targets[0], node.value
+        elif isinstance(node, ast.AugAssign | ast.AnnAssign | ast.NamedExpr) and node.value:
+            target, value = node.target, node.value
+        else:
+            continue
+        pairs = [(target, value)]
+        if isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple):
+            pairs = list(zip(target.elts, value.elts, strict=False))
+        for to, what in pairs:
+            if isinstance(to, ast.Name | ast.Attribute | ast.Subscript):
+                place = node if isinstance(node, ast.AugAssign) else what
+                key = (
+                    place.lineno,
+                    place.col_offset,
+                    place.end_lineno or place.lineno,
+                    place.end_col_offset or 0,
+                )
+                names[key] = ast.unparse(to)
+    return names
+
+
+class Source:
+    """A tape read beside the source that it was written from."""
+
+    def __init__(self, tape: Tape) -> None:
+        self.tape = tape
+
+    @cached_property
+    def names(self) -> dict[int, str]:
+        """The user's names of the values that are assigned to one, and of leaves and arguments."""
+        found: dict[int, str] = {}
+        for i, op in enumerate(self.tape.ops):
+            later = self.tape.ops[i + 1].frames if i + 1 < len(self.tape.ops) else ()
+            for level, frame in enumerate(op.frames):
+                if later[len(later) - len(op.frames) + level :] == op.frames[level:]:
+                    continue  # The expression goes on.
+                key = (frame.line, frame.column, frame.end_line, frame.end_column)
+                name = _assigned(frame.file).get(key)
+                if name:
+                    found.setdefault(op.output, name)
+        return {**found, **self.tape.given_names}
+
+    def expression(self, op: Op, level: int = 0) -> str:
+        """The user's expression that an operation comes from, shortened where it is long."""
+        if not op.frames:
+            return op.name
+        level = min(level, len(op.frames) - 1)
+        told = text(op.frames[level])
+        if not told:
+            return op.name
+        return told if len(told) <= LONGEST else f"{told[: LONGEST - 1]}…"
+
+    def line(self, op: Op, level: int = 0) -> str:
+        """ "line 34", or with the file where it is not that of the loss."""
+        if not op.frames:
+            return "the loss"
+        frame = op.frames[min(level, len(op.frames) - 1)]
+        return f"line {frame.line}"
+
+    def file(self, op: Op) -> str:
+        return Path(op.frames[0].file).name if op.frames else ""
+
+    def value(self, value: int) -> str:
+        """A value by the user's name for it; else by the expression that makes it."""
+        if value in self.names:
+            return self.names[value]
+        producer = self.tape.producer[value]
+        if producer < 0:
+            return ""
+        op = self.tape.ops[producer]
+        inputs = {v for v in op.inputs if self.tape.active[v]}
+        if op.name in ("broadcast_in_dim", "reshape", "convert_element_type", "squeeze"):
+            inner = self.value(op.inputs[0])
+            if inner:
+                return inner
+        told = text(op.frames[0]) if op.frames else ""
+        if told and len(told) <= LONGEST:
+            return told
+        del inputs
+        return ""
+
+    def operand(self, op: Op, k: int) -> str:
+        """What the user calls an operand of an operation."""
+        value = op.inputs[k]
+        if value in self.names:
+            return self.names[value]
+        node = _parsed(op.frames[0]) if op.frames else None
+        told = ""
+        if isinstance(node, ast.BinOp) and isinstance(node.op, INFIX.get(op.name, ())):
+            told = ast.unparse(node.left if k == 0 else node.right)
+        elif isinstance(node, ast.UnaryOp):
+            told = ast.unparse(node.operand)
+        elif isinstance(node, ast.Call):
+            told = ast.unparse(self._argument(node, k))
+        elif isinstance(node, ast.Subscript | ast.Attribute):
+            told = ast.unparse(node.value)
+        if told:
+            return told if len(told) <= LONGEST else f"{told[: LONGEST - 1]}…"
+        return self.value(value)
+
+    @staticmethod
+    def _argument(node: ast.Call, k: int) -> ast.expr:
+        """The k-th array of a call: of a method, the object itself comes first."""
+        function = node.func
+        arrays = [a for a in node.args if not isinstance(a, ast.Constant | ast.Starred)]
+        module = isinstance(function, ast.Attribute) and _is_module(function.value)
+        if isinstance(function, ast.Attribute) and not module:
+            arrays = [function.value, *arrays]
+        return arrays[min(k, len(arrays) - 1)] if arrays else node
+
+
+def _is_module(node: ast.expr) -> bool:
+    parts = ast.unparse(node).split(".")
+    return parts[0] in ("jnp", "jax", "np", "numpy", "lax", "nn", "math", "optax")
+
+
+def common(frames: list[Frames]) -> Iterator[Frame]:
+    """The frames that several operations share, the innermost first."""
+    if not frames:
+        return
+    for level in range(min(map(len, frames)), 0, -1):
+        tails = {f[len(f) - level :] for f in frames}
+        if len(tails) == 1:
+            yield frames[0][len(frames[0]) - level]
