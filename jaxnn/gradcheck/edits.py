@@ -18,7 +18,7 @@ from jaxnn.gradcheck.backward import Backward, Edits, Reverse, add
 from jaxnn.gradcheck.compare import Float64Array
 from jaxnn.gradcheck.sites import Group, Sites
 from jaxnn.gradcheck.source import Source
-from jaxnn.gradcheck.stretches import Stretch, stretches
+from jaxnn.gradcheck.stretches import Stretch, Together, stretches
 from jaxnn.gradcheck.tape import Contract, Local, Move, Op, Tape, reduction, windows
 
 
@@ -32,15 +32,16 @@ class Label:
     factor: float | None = None
     right: str = ""  #: what belongs there instead, if it is more than the true derivative
     free: int = 0  #: how many numbers are fitted
+    fit: bool = True  #: may another factor come on top?
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Trial:
     """A batch of edits at one place. Where `linear`, the first leaves the place out, and the
     gradient is linear in a factor on it."""
 
     group: Group
-    subject: str  #: "the derivative along `h` in `h @ Whh`"
+    about: Callable[[], str]  #: "the derivative along `h` in `h @ Whh`"
     line: Op  #: the operation whose line is told
     labels: Sequence[Label]
     edits: Edits
@@ -49,6 +50,11 @@ class Trial:
     affine: bool = False  #: the second edit is the true one, the others are added to it by a factor
     level: int = 0  #: which of the operation's frames is told
     key: Any = None  #: what is the same for the same habit at other places
+    zero: int = 0  #: the number of the edit that leaves the place out
+
+    @cached_property
+    def subject(self) -> str:
+        return self.about()
 
 
 @dataclass
@@ -60,6 +66,10 @@ class Context:
     sites: Sites
     source: Source
     given: Mapping[str, Float64Array] = field(default_factory=dict)
+    suspects: frozenset[int] | None = None  #: the values that a cotangent may be wrong of
+
+    def suspect(self, value: int) -> bool:
+        return self.suspects is None or value in self.suspects
 
     def free(self, numbers: Sequence[int]) -> bool:
         """Is nothing adopted there yet?"""
@@ -103,6 +113,11 @@ class Context:
             edits[number] = reverse
         return edits
 
+    def uniform(self, group: Group) -> bool:
+        """Have all its instances the same shapes?"""
+        ops = [self.tape.ops[n] for n in group.ops]
+        return len({tuple(self.tape.shape(v) for v in (*op.inputs, op.output)) for op in ops}) == 1
+
     @cached_property
     def groups(self) -> list[Group]:
         return list(self.sites.groups())
@@ -117,19 +132,36 @@ class Context:
         return count
 
     @cached_property
-    def stretches(self) -> list[Stretch]:
-        return stretches(self.tape, self.sites)
+    def stretches(self) -> dict[int, list[Stretch]]:
+        """By the operation that they end with."""
+        found: dict[int, list[Stretch]] = {}
+        for stretch in stretches(self.tape, self.sites):
+            found.setdefault(stretch.end, []).append(stretch)
+        return found
 
-    def alike(self, numbers: Sequence[int], shape: tuple[int, ...]) -> Iterator[tuple[str, Any]]:
-        """Other values of a shape, one for each instance: (name, [value …])."""
-        n = len(numbers)
-        for role in self.sites.roles:
-            values = [self.tape.ops[i].output for i in role]
-            if len(values) == n and self.tape.shape(values[0]) == shape:
-                yield self.name(values[-1]), values
-        for value, name in self.tape.given_names.items():
-            if self.tape.shape(value) == shape and _real(self.tape.values[value]):
-                yield name, [value] * n
+    def alike(self, count: int, shape: tuple[int, ...]) -> list[tuple[str, Any, Any]]:
+        """Other values of a shape, one for each instance: (name, numbers, arrays stacked)."""
+        key = count, shape
+        if key not in self._alike:
+            found = []
+            for role in self.sites.roles:
+                values = [self.tape.ops[i].output for i in role]
+                if len(values) == count + 1 and count > 1:
+                    values = values[1:]  # Before the first step the state is a constant.
+                if len(values) == count and self.tape.shape(values[0]) == shape:
+                    arrays = np.stack([np.asarray(self.tape.values[v], np.float64) for v in values])
+                    found.append((self.name(values[-1]), values, arrays))
+            for value, name in self.tape.given_names.items():
+                array = np.asarray(self.tape.values[value])
+                if array.shape == shape and array.dtype.kind in "fbiu":
+                    wide = np.broadcast_to(array.astype(np.float64), (count, *shape))
+                    found.append((name, [value] * count, wide))
+            self._alike[key] = found
+        return self._alike[key]
+
+    @cached_property
+    def _alike(self) -> dict[Any, Any]:
+        return {}
 
     def name(self, value: int) -> str:
         return self.source.value(value) or "another value"
@@ -144,14 +176,23 @@ class Context:
         return f", in {group.part} of {n} steps" if "all" in group.part else f", in {group.part}"
 
 
-def _real(value: Any) -> bool:
-    return np.issubdtype(np.asarray(value).dtype, np.floating)
+def _along(context: Context, op: Op, k: int, group: Group) -> Callable[[], str]:
+    def about() -> str:
+        operand = context.source.operand(op, k) or op.name
+        whole = context.source.expression(op)
+        along = "" if operand == whole else f" along `{operand}`"
+        return f"the derivative{along} in {_in(context, op)}{context.steps(group)}"
+
+    return about
 
 
-def _along(context: Context, op: Op, k: int) -> str:
-    return f"the derivative along `{context.source.operand(op, k) or op.name}` in " + _in(
-        context, op
-    )
+def _by(context: Context, op: Op, group: Group) -> Callable[[], str]:
+    def about() -> str:
+        name = context.source.names.get(op.output)
+        told = f"`{name}` = " if name else ""
+        return f"the derivative by {told}{_in(context, op)}{context.steps(group)}"
+
+    return about
 
 
 def _in(context: Context, op: Op, level: int = 0) -> str:
@@ -166,6 +207,8 @@ def uses(context: Context, group: Group) -> Iterator[Trial]:
     op = context.tape.ops[group.ops[-1]]
     parallel = context.sites.parallel(group.ops)
     for k in op.pulls:
+        if not context.suspect(op.inputs[k]):
+            continue
         if any(k not in context.tape.ops[n].pulls for n in group.ops):
             group_k = replace(
                 group, ops=tuple(n for n in group.ops if k in context.tape.ops[n].pulls)
@@ -181,7 +224,7 @@ def uses(context: Context, group: Group) -> Iterator[Trial]:
         labels = [factor_label(float(c)) for c in factors]
         yield Trial(
             group_k,
-            _along(context, op, k) + context.steps(group),
+            _along(context, op, k, group),
             op,
             labels,
             context.on_use(group_k.ops, k, message),
@@ -208,11 +251,11 @@ def constants(context: Context, group: Group) -> Iterator[Trial]:
     op = context.tape.ops[group.ops[-1]]
     if all(context.uses[context.tape.ops[n].output] < 2 for n in group.ops):
         return
-    name = context.name(op.output)
-    subject = f"the derivative by `{name}`" if name != "another value" else "the derivative by"
+    if not context.suspect(op.output):
+        return
     yield Trial(
         group,
-        f"{subject} = {_in(context, op)}{context.steps(group)}",
+        _by(context, op, group),
         op,
         [Label("path_missing", "is missing: it is taken as a constant", 0.1, 0.0)],
         context.on_result(group.ops, lambda i, op, ct: 0 * ct),
@@ -227,6 +270,8 @@ def constants(context: Context, group: Group) -> Iterator[Trial]:
 
 def slopes(context: Context, group: Group) -> Iterator[Trial]:
     """Another local derivative: of one operation, or of a stretch that is one function."""
+    if not context.uniform(group):
+        return
     op = context.tape.ops[group.ops[-1]]
     for k, pull in op.pulls.items():
         if isinstance(pull, Local) and op.name not in ("add", "sub", "neg", "add_any"):
@@ -235,12 +280,10 @@ def slopes(context: Context, group: Group) -> Iterator[Trial]:
                 Stretch(context.tape.ops[n].inputs[k], n, (n,), k, context.tape) for n in numbers
             ]
             yield from _slopes(context, replace(group, ops=tuple(numbers)), single)
-    by_end: dict[int, list[Stretch]] = {}
-    for s in context.stretches:
-        by_end.setdefault(s.end, []).append(s)
+    by_end = context.stretches
     for s in by_end.get(group.ops[-1], []):
         others = [
-            [o for o in by_end.get(n, []) if len(o.ops) == len(s.ops)] for n in group.ops[:-1]
+            [o for o in by_end.get(n, []) if o.signature == s.signature] for n in group.ops[:-1]
         ]
         if all(len(found) == 1 for found in others):
             yield from _slopes(context, group, [*(found[0] for found in others), s])
@@ -250,78 +293,78 @@ def _slopes(context: Context, group: Group, found: Sequence[Stretch]) -> Iterato
     last, tape = found[-1], context.tape
     op = tape.ops[last.end]
     shape = tape.shape(op.output)
-    if tape.shape(last.start) != shape:
+    if tape.shape(last.start) != shape or not context.suspect(last.start):
         return
+    whole = Together(found)
+    true = whole.slope
     labels: list[Label] = [Label("path_missing", "is missing", 0.05, 0.0)]
-    columns: list[list[Any]] = [[0.0] * len(found)]
-    unit = (np.ones(shape)) * 1.0
+    columns: list[Any] = [np.zeros_like(true)]
+
+    def put(code: str, said: str, cost: float, column: Any) -> None:
+        if column is not None and column.shape == true.shape and np.isfinite(column).all():
+            labels.append(Label(code, said, cost))
+            columns.append(column)
+
     wanted = _right_slope(context, last)
-    labels.append(
-        Label(
-            "missing_activation_derivative" if last.function else "missing_factor",
-            f"is left out: the cotangent is passed on without {wanted}",
-            0.1,
-            right=wanted,
-        )
+    function = last.function
+    put(
+        "missing_activation_derivative" if function else "missing_factor",
+        f"is left out: the cotangent is passed on without {wanted}",
+        0.1,
+        np.ones_like(true),
     )
-    columns.append([unit] * len(found))
-    for name, cost, function in SLOPES:
-        if not last.function:
-            continue
-        values = [function(s) for s in found]
-        if all(v is not None and np.shape(v) == shape and np.isfinite(v).all() for v in values):
-            code = "derivative_at_activation" if "′(a)" in name else "wrong_activation_derivative"
-            said = f"is taken as {name}, where {wanted} belongs"
-            labels.append(Label(code, said, cost, right=wanted))
-            columns.append(values)
-    for name, values in context.alike([s.end for s in found], shape):
+    if op.name in TIES:
+        for told, of in TIES[op.name]:
+            tied = of(*(np.stack([np.asarray(tape.values[tape.ops[s.end].inputs[i]]) + 0 * s.y for s in found]) for i in range(2)))
+            if tied.any() and last.k is not None:
+                for value in (0.0, 1.0):
+                    put(
+                        "partial",
+                        f"is {value:g} where {told}, at the kink: it is 1/2 there",
+                        0.2,
+                        np.where(tied, value, true),
+                    )
+    if function:
+        if "integer_pow" in last.signature and last.k is not None:
+            n = op.params["y"]
+            put("wrong_activation_derivative", f"is taken without the exponent {n}", 0.3, true / n)
+            put("wrong_activation_derivative", f"has the exponent {n}: {n - 1} belongs there", 0.3, true * whole.x)
+        for name, cost, slope in SLOPES:
+            code = "derivative_at_activation" if "f′(a)" in name else "wrong_activation_derivative"
+            put(code, f"is taken as {name}, where {wanted} belongs", cost, slope(whole))
+    for name, values, arrays in context.alike(len(found), shape):
+        code = "wrong_activation_derivative" if function else "wrong_value"
         for pattern, cost, change in CHANGES:
             told = pattern.format(_wrapped(name, pattern))
-            arrays = [change(np.asarray(tape.values[v], np.float64)) for v in values]
-            code = "wrong_activation_derivative" if last.function else "wrong_value"
-            labels.append(Label(code, f"is taken as `{told}`, where {wanted} belongs", cost))
-            columns.append(arrays)
-        for by, when in ((1, "next"), (-1, "previous")):
-            moved = context.sites.shifted(values, by)
-            if len(values) < 3 or len(set(values)) == 1:
-                continue
-            arrays = [
-                s.slope if v is None else np.asarray(tape.values[v], np.float64)
-                for s, v in zip(found, moved, strict=True)
-            ]
-            said = f"is taken as the {when} step's `{name}`, where {wanted} belongs"
-            labels.append(Label("wrong_time_step", said, 0.9))
-            columns.append(arrays)
-    mean_free = [np.asarray(s.slope) for s in found]
+            put(code, f"is taken as `{told}`, where {wanted} belongs", cost, change(arrays))
+        if len(values) > 2 and len(set(values)) > 1:
+            for by, when in ((1, "next"), (-1, "previous")):
+                moved = np.roll(arrays, -by, 0)
+                moved[-1 if by == 1 else 0] = true[-1 if by == 1 else 0]
+                said = f"is taken as the {when} step's `{name}`, where {wanted} belongs"
+                put("wrong_time_step", said, 0.9, moved)
     for axis in range(len(shape)):
         if shape[axis] > 1:
-            labels.append(
-                Label(
-                    "one_for_all",
-                    f"has the first entry's {wanted} for all along axis {axis}",
-                    1.0,
-                )
+            put(
+                "one_for_all",
+                f"has the first entry of {wanted} for all along axis {axis}",
+                1.0,
+                np.take(true, [0], axis + 1) + 0 * true,
             )
-            columns.append([np.take(m, [0], axis) + 0 * m for m in mean_free])
-    keep = _distinct(columns, [s.slope for s in found], shape)
-    labels, columns = [labels[j] for j in keep], [columns[j] for j in keep]
-    stacked = [
-        np.stack([np.broadcast_to(column[i], shape) for column in columns])
-        for i in range(len(found))
-    ]
-    edits = {}
-    for i, s in enumerate(found):
-        edits[s.end] = s.reverse(stacked[i], context.backward)
-    if last.k is not None:
-        subject = _along(context, op, last.k)
-    else:
-        subject = f"the derivative of {_in(context, op, last.level)}"
+    keep, fits = _distinct(np.stack(columns), true)
+    labels = [replace(labels[j], fit=fit) for j, fit in zip(keep, fits, strict=True)]
+    stacked = np.stack([columns[j] for j in keep])
+    edits = {s.end: s.reverse(stacked[:, i], context.backward) for i, s in enumerate(found)}
+
+    def about() -> str:
         start = context.source.value(last.start)
-        if start:
-            subject += f" by `{start}`"
+        by = f" by `{start}`" if start else ""
+        where = _in(context, op, last.level)
+        return f"the derivative of {where}{by}{context.steps(group)}"
+
     yield Trial(
         group,
-        subject + context.steps(group),
+        _along(context, op, last.k, group) if last.k is not None and not function else about,
         op,
         labels,
         edits,
@@ -331,35 +374,33 @@ def _slopes(context: Context, group: Group, found: Sequence[Stretch]) -> Iterato
     )
 
 
-def _distinct(
-    columns: Sequence[Sequence[Any]], true: Sequence[Any], shape: tuple[int, ...]
-) -> list[int]:
-    """Which of the columns are neither a multiple of the true one nor of an earlier one."""
-    keep, seen = [], set()
-    probe: Any = None
+#: Where two one-sided derivatives meet: by the inputs of an operation.
+TIES: dict[str, tuple[tuple[str, Callable[[Any, Any], Any]], ...]] = {
+    "max": (("both are equal", lambda a, b: a == b),),
+    "min": (("both are equal", lambda a, b: a == b),),
+}
 
-    def mark(column: Sequence[Any]) -> tuple[float, ...] | None:
-        nonlocal probe
-        flat = np.concatenate([np.broadcast_to(a, shape).ravel() for a in column])
-        if not np.isfinite(flat).all():
-            return None
-        if probe is None:
-            probe = np.random.default_rng(0).normal(size=(2, flat.size))
-        norm = float(np.sqrt(flat @ flat))
-        if norm == 0:
-            return (0.0, 0.0)
-        first, second = probe @ flat / norm
-        sign = 1.0 if first > 0 else -1.0
-        return round(float(sign * first), 9), round(float(sign * second), 9)
 
-    true_mark = mark(true)
-    for j, column in enumerate(columns):
-        m = mark(column)
-        if m is None or (j and (m in seen or m == true_mark)):
+def _distinct(columns: Any, true: Any) -> tuple[list[int], list[bool]]:
+    """Which columns are neither the true one nor an earlier one, and to which of them a factor is
+    worth while: not to a multiple of these."""
+    flat = columns.reshape(len(columns), -1)
+    probe = np.random.default_rng(0).normal(size=(flat.shape[1], 2))
+    every = np.concatenate([true.reshape(1, -1), flat])
+    marks = every @ probe
+    norms = np.sqrt((every**2).sum(1))
+    units = np.round(marks / np.where(norms, norms, 1.0)[:, None] * np.sign(marks[:, :1]), 9)
+    exact = np.array([np.format_float_scientific(m, 9) for m in marks[:, 0]])
+    seen, multiples = {exact[0]}, {tuple(units[0])}
+    keep, fits = [], []
+    for j in range(len(columns)):
+        if j and exact[j + 1] in seen:
             continue
-        seen.add(m)
         keep.append(j)
-    return keep
+        fits.append(tuple(units[j + 1]) not in multiples)
+        seen.add(exact[j + 1])
+        multiples.add(tuple(units[j + 1]))
+    return keep, fits
 
 
 def _wrapped(name: str, pattern: str) -> str:
@@ -401,9 +442,10 @@ def _sigmoid(x: Any) -> Any:
 
 #: Derivatives that are taken for another: name, how far-fetched, function of the stretch
 #: (s.x is the input, s.y the output, s.again(v) the function's own derivative at v).
-SLOPES: tuple[tuple[str, float, Callable[[Stretch], Any]], ...] = (
+SLOPES: tuple[tuple[str, float, Callable[[Together], Any]], ...] = (
     ("the function itself", 0.3, lambda s: s.y),
     ("its derivative at its output, f′(a) for f′(z)", 0.3, lambda s: s.again(s.y)),
+    ("the function at its output, f(a)", 0.35, lambda s: s.applied(s.y)),
     ("its input", 0.45, lambda s: s.x),
     ("σ′(z)", 0.35, lambda s: _sigmoid(s.x) * (1 - _sigmoid(s.x))),
     ("σ(z)", 0.4, lambda s: _sigmoid(s.x)),
@@ -445,10 +487,12 @@ SLOPES: tuple[tuple[str, float, Callable[[Stretch], Any]], ...] = (
 
 def operands(context: Context, group: Group) -> Iterator[Trial]:
     """Another value in the place of a product's other operand."""
+    if not context.uniform(group):
+        return
     tape = context.tape
     op = tape.ops[group.ops[-1]]
     for k, pull in op.pulls.items():
-        if not isinstance(pull, Contract):
+        if not isinstance(pull, Contract) or not context.suspect(op.inputs[k]):
             continue
         ops = [tape.ops[n] for n in group.ops if k in tape.ops[n].pulls]
         pulls = [o.pulls[k] for o in ops]
@@ -481,13 +525,12 @@ def operands(context: Context, group: Group) -> Iterator[Trial]:
                     [np.flip(x, axes) for x in arrays],
                 )
         residuals = [p.residual for p in pulls]  # type: ignore[union-attr]
-        for name, values in context.alike(numbers, shape):
-            if values == residuals:
-                continue
-            put(
-                Label("wrong_value", f"takes `{name}` where `{other}` belongs", 0.4),
-                [np.asarray(tape.values[v], np.float64) for v in values],
-            )
+        for name, values, arrays_of in context.alike(len(numbers), shape):
+            if values != residuals:
+                put(
+                    Label("wrong_value", f"takes `{name}` where `{other}` belongs", 0.4),
+                    list(arrays_of),
+                )
         for by, when in ((1, "next"), (-1, "previous")):
             moved = _neighbours(context, residuals, by)
             if moved is not None:
@@ -524,7 +567,7 @@ def operands(context: Context, group: Group) -> Iterator[Trial]:
 
         yield Trial(
             replace(group, ops=tuple(numbers)),
-            _along(context, op, k) + context.steps(group),
+            _along(context, op, k, group),
             op,
             labels,
             context.on_use(numbers, k, message),
@@ -590,7 +633,7 @@ def _stale(context: Context, group: Group, k: int, residuals: Sequence[int]) -> 
     ]
     yield Trial(
         group,
-        _along(context, op, k) + context.steps(group),
+        _along(context, op, k, group),
         op,
         labels,
         context.on_use(group.ops, k, message),
@@ -629,10 +672,12 @@ def _leaf_behind(tape: Tape, value: int) -> tuple[str, Callable[[Any], Any]] | N
 
 def moves(context: Context, group: Group) -> Iterator[Trial]:
     """Sums and copies: overwritten for added, one row for all, summed over everything."""
+    if not context.uniform(group):
+        return
     tape = context.tape
     op = tape.ops[group.ops[-1]]
     for k, pull in op.pulls.items():
-        if not isinstance(pull, Move):
+        if not isinstance(pull, Move) or not context.suspect(op.inputs[k]):
             continue
         ops = [tape.ops[n] for n in group.ops if k in tape.ops[n].pulls]
         labels = [Label("path_missing", "is missing", 0.05, 0.0)]
@@ -691,7 +736,7 @@ def moves(context: Context, group: Group) -> Iterator[Trial]:
         numbers = [o.number for o in ops]
         yield Trial(
             replace(group, ops=tuple(numbers)),
-            _along(context, op, k) + context.steps(group),
+            _along(context, op, k, group),
             op,
             labels,
             context.on_use(numbers, k, message),
@@ -760,9 +805,11 @@ def _spread_elsewhere(op: Op, pull: Any, tape: Tape) -> Callable[[Float64Array],
 
 def positions(context: Context, group: Group) -> Iterator[Trial]:
     """Only some entries of a value pass their cotangent on."""
+    if not context.uniform(group):
+        return
     op = context.tape.ops[group.ops[-1]]
     shape = context.tape.shape(op.output)
-    if not shape or np.prod(shape) < 2:
+    if not shape or np.prod(shape) < 2 or not context.suspect(op.output):
         return
     labels = [Label("path_missing", "is missing", 0.1, 0.0)]
     masks: list[Any] = [np.zeros(shape)]
@@ -770,11 +817,9 @@ def positions(context: Context, group: Group) -> Iterator[Trial]:
         labels.append(Label("partial", told, 0.6))
         masks.append(mask)
     stacked = np.stack(masks)
-    name = context.source.names.get(op.output)
-    subject = f"the derivative by `{name}`, " if name else "the derivative by "
     yield Trial(
         group,
-        f"{subject}{_in(context, op)}{context.steps(group)}",
+        _by(context, op, group),
         op,
         labels,
         context.on_result(group.ops, lambda i, op, ct: ct * stacked),
@@ -884,7 +929,7 @@ def patches(context: Context, group: Group) -> Iterator[Trial]:
             if set(edits) <= set(both):
                 yield Trial(
                     Group(tuple(edits), "role", 1),
-                    f"the derivative of {_in(context, product)}",
+                    lambda op=product: f"the derivative of {_in(context, op)}",
                     product,
                     labels,
                     edits,

@@ -15,11 +15,21 @@ import numpy as np
 
 from jaxnn.gradcheck.backward import Backward, Edits
 from jaxnn.gradcheck.compare import Float64Array, largest
-from jaxnn.gradcheck.edits import FAMILIES, Context, Label, Trial, named_constants
+from jaxnn.gradcheck.edits import (
+    FAMILIES,
+    Context,
+    Label,
+    Trial,
+    constants,
+    named_constants,
+    slopes,
+    uses,
+)
 from jaxnn.gradcheck.reference import float64_rules
 from jaxnn.gradcheck.sites import Group, Sites
 from jaxnn.gradcheck.source import Source
 from jaxnn.gradcheck.tape import Tape
+from jaxnn.gradcheck.whole import wholes
 
 #: So many numbers more than it has free ones must an edit explain.
 EVIDENCE = 2
@@ -67,12 +77,14 @@ class Target:
             ]
         )
         self.now = np.zeros_like(self.given)
+        self.accepted: set[str] = set()  #: leaves that are explained by themselves
 
     def stand(self, backward: Backward) -> None:
         self.now = np.concatenate([v.ravel() for v in backward.gradient().values()])
         #: Numbers larger than the true ones are rounded more.
         grown = largest(np.nan_to_num(self.given)) / max(largest(self.now), 1e-300)
         self.limit = self.floor * max(1.0, grown)
+        self.settled = np.array([path in self.accepted for path in self.paths], bool)
         self.right = self.leaves_right(self.now[None])[0]
 
     def leaves_right(self, rows: Float64Array) -> Any:
@@ -86,7 +98,7 @@ class Target:
         some = self.bounds[1:] > starts
         if some.any():
             full[:, some] = np.logical_or.reduceat(wrong, starts[some], axis=1)
-        return ~full
+        return ~full | self.settled
 
     def part(self, i: int) -> slice:
         return slice(int(self.bounds[i]), int(self.bounds[i + 1]))
@@ -107,11 +119,11 @@ class Search:
 
     # -- Trials ------------------------------------------------------------------------------------
 
-    def trials(self, groups: Iterable[Group]) -> Iterator[Trial]:
+    def trials(self, groups: Iterable[Group], families: Any = FAMILIES) -> Iterator[Trial]:
         for group in groups:
             if not self.context.free(group.ops):
                 continue
-            for family in FAMILIES:
+            for family in families:
                 for trial in family(self.context, group):
                     yield trial
                     if time.monotonic() > self.deadline:
@@ -135,9 +147,11 @@ class Search:
             # given = now + (η of the third edit in the place of the true one)
             yield from self._fit(trial, 2, rows[2] - without, t.given - t.now)
             return
-        for i, label in enumerate(trial.labels):
-            if i and label.factor is None:
-                yield from self._fit(trial, i, rows[i] - without, rest)
+        which = [i for i, label in enumerate(trial.labels) if i and label.factor is None and label.fit]
+        if which:
+            effects = rows[which] - without
+            for n, factors in self._factors(effects, rest):
+                yield from self._fit(trial, which[n], effects[n], rest, factors)
         if trial.fitted is not None:
             yield from self._fit(trial, -1, -without, rest)
 
@@ -200,22 +214,17 @@ class Search:
         return {number: only(number) for number in trial.edits}
 
     def _fit(
-        self, trial: Trial, i: int, effect: Float64Array, rest: Float64Array
+        self,
+        trial: Trial,
+        i: int,
+        effect: Float64Array,
+        rest: Float64Array,
+        factors: Sequence[float] | None = None,
     ) -> Iterator[Hit]:
         """A factor c with rest = c · effect, on the leaves that one c makes right."""
         t = self.target
-        weight = 1 / np.maximum(t.limit, 1e-300)
-        factors: list[float] = []
-        for j in np.flatnonzero(~t.right & t.comparable):
-            part = t.part(j)
-            e, r = effect[part] * weight[part], rest[part] * weight[part]
-            size = float(e @ e)
-            if size == 0 or not np.isfinite(size) or not np.isfinite(r).all():
-                continue
-            c = float(e @ r) / size
-            near = np.abs(r - c * e) <= 2 * max(1.0, abs(c))
-            if near.all() and not any(np.isclose(c, f, rtol=1e-9, atol=0) for f in factors):
-                factors.append(c)
+        if factors is None:
+            factors = next((found for _, found in self._factors(effect[None], rest)), [])
         for c in factors:
             label = self._factor_label(trial, i, c)
             if label is None:
@@ -228,6 +237,30 @@ class Search:
                     continue
                 yield from self._hit(trial, i, label, float(value or 0.0), row, right)
                 break
+
+    def _factors(
+        self, effects: Float64Array, rest: Float64Array
+    ) -> Iterator[tuple[int, list[float]]]:
+        """For each row the factors c by which it explains a leaf: rest = c · effect there."""
+        t = self.target
+        weight = 1 / np.maximum(t.limit, 1e-300)
+        for j in np.flatnonzero(~t.right & t.comparable):
+            if t.bounds[j] == t.bounds[j + 1]:
+                return
+        found: dict[int, list[float]] = {}
+        for j in np.flatnonzero(~t.right & t.comparable):
+            part = t.part(j)
+            e, r = effects[:, part] * weight[part], rest[part] * weight[part]
+            if not np.isfinite(r).all():
+                continue
+            size = (e * e).sum(1)
+            c = np.where(size > 0, e @ r / np.where(size > 0, size, 1.0), 0.0)
+            near = (np.abs(r - c[:, None] * e) <= 2 * np.maximum(1.0, np.abs(c))[:, None]).all(1)
+            for n in np.flatnonzero(near & np.isfinite(c) & (size > 0)):
+                known = found.setdefault(int(n), [])
+                if not any(np.isclose(c[n], f, rtol=1e-9, atol=0) for f in known):
+                    known.append(float(c[n]))
+        yield from found.items()
 
     def _factor_label(self, trial: Trial, i: int, c: float) -> Label | None:
         base = trial.fitted if i < 0 else trial.labels[i]
@@ -270,38 +303,108 @@ class Search:
 
     # -- The search --------------------------------------------------------------------------------
 
-    def best(self, groups: Iterable[Group]) -> list[Hit]:
+    def best(self, groups: Iterable[Group], families: Any = FAMILIES) -> list[Hit]:
         """All hits, those that explain most numbers most simply first."""
-        found = [hit for trial in self.trials(groups) for hit in self.hits(trial)]
-        return sorted(found, key=lambda h: (-len(h.leaves), h.cost, h.numbers))
+        found = [hit for trial in self.trials(groups, families) for hit in self.hits(trial)]
+        return _sorted(found)
 
     def run(self) -> list[list[Hit]]:
-        """One list of equally good explanations after another; the first of each is adopted."""
+        """One list of equally good explanations after another; the first of each is adopted.
+
+        First what one place after another explains; where that leaves something unexplained, all
+        over again with pairs, single steps and places that right leaves speak for.
+        """
+        wholes = self.wholes()
+        simple = self.greedy(1)
+        if self.target.right.all() or time.monotonic() > self.deadline:
+            return wholes + simple
+        before, missing = dict(self.context.backward.adopted), int((~self.target.right).sum())
+        self.restore({})
+        thorough = self.greedy(9)
+        if int((~self.target.right).sum()) < missing:
+            return wholes + thorough
+        self.restore(before)
+        return wholes + simple
+
+    def restore(self, adopted: Edits) -> None:
+        self.context.backward.adopted = dict(adopted)
+        self.context.backward.run()
+        self.target.stand(self.context.backward)
+
+    def greedy(self, depth: int) -> list[list[Hit]]:
         explained: list[list[Hit]] = []
         context, target = self.context, self.target
         while not target.right.all() and len(explained) < 8:
-            hits = self.best(context.groups)
-            if not hits or len(hits[0].leaves) < (~target.right).sum():
-                more = self.best(
-                    part for role in context.sites.roles for part in context.sites.parts(role)
-                )
-                hits = sorted(hits + more, key=lambda h: (-len(h.leaves), h.cost, h.numbers))
-            hits = hits or self.pairs()
+            wrong = int((~target.right).sum())
+            hits: list[Hit] = []
+            for look in list(self.looks())[:depth]:
+                hits = _sorted([*hits, *look()])
+                if (hits and len(hits[0].leaves) == wrong) or time.monotonic() > self.deadline:
+                    break
             if not hits:
                 break
             first = hits[0]
-            same = [h for h in hits if set(h.leaves) == set(first.leaves)]
-            explained.append(same)
+            explained.append([h for h in hits if set(h.leaves) == set(first.leaves)])
             context.backward.adopt(first.edits)
             target.stand(context.backward)
         return explained
 
+    def wholes(self) -> list[list[Hit]]:
+        """Leaves that are explained by themselves; they are out of the search from then on."""
+        target, tape = self.target, self.context.tape
+        wrong = [p for p, ok in zip(target.paths, target.right, strict=True) if not ok]
+        limits = {
+            p: target.limit[target.part(i)].reshape(tape.shape(tape.leaves[p]))
+            for i, p in enumerate(target.paths)
+        }
+        given = {p: self.context.given[p] for p in wrong if p in self.context.given}
+        found = []
+        for whole in wholes(self.context, given, [p for p in wrong if p in given], limits):
+            if set(whole.leaves) & target.accepted:
+                continue
+            line = whole.line or tape.ops[-1]
+            trial = Trial(Group((), "role", 1), lambda w=whole: w.about, line, [whole.label], {})  # type: ignore[misc]
+            found.append(
+                [Hit(trial, whole.label, 1.0, {}, whole.leaves, whole.label.cost, whole.numbers)]
+            )
+            target.accepted |= set(whole.leaves)
+        target.stand(self.context.backward)
+        return found
+
+    def looks(self) -> Iterator[Callable[[], list[Hit]]]:
+        """Where to look, one after another: until everything is explained."""
+        context, target = self.context, self.target
+        right = {
+            target_leaf
+            for path, ok in zip(target.paths, target.right, strict=True)
+            if ok
+            for target_leaf in [context.tape.leaves[path]]
+        }
+        below = context.sites.leaves_above
+        suspects = frozenset(
+            v for v, leaves in enumerate(below) if leaves and not leaves & right
+        )
+
+        def among(suspects: frozenset[int] | None, groups: Any, families: Any = FAMILIES) -> Any:
+            def look() -> list[Hit]:
+                context.suspects = suspects
+                return self.best(groups, families)
+
+            return look
+
+        parts = [part for role in context.sites.roles for part in context.sites.parts(role)]
+        yield among(suspects, context.groups)
+        yield self.pairs
+        yield among(suspects, parts, STEPWISE)
+        if len(suspects) < len(below):
+            others = frozenset(range(len(below))) - suspects
+            yield among(others, context.groups)
+
     def pairs(self) -> list[Hit]:
         """Two places at which the derivative is missing at once."""
         context, target = self.context, self.target
-        from jaxnn.gradcheck.edits import constants, uses
-
-        missing: list[tuple[Trial, Edits]] = []
+        context.suspects = None
+        missing: list[tuple[Trial, Edits, Float64Array]] = []
         for group in context.groups:
             if group.part != "role" or not context.free(group.ops):
                 continue
@@ -310,10 +413,14 @@ class Search:
                     row = self.rows(trial)[0]
                     changes = (np.abs(row) > target.limit).any()
                     if changes:
-                        missing.append((trial, self._chosen(trial, 0, 1.0)))
+                        missing.append((trial, self._chosen(trial, 0, 1.0), row))
+        distinct: dict[bytes, tuple[Trial, Edits]] = {}
+        for trial, edits, row in missing:
+            distinct.setdefault((row / target.limit / 64).round().tobytes(), (trial, edits))
         found = []
-        for i, (a, first) in enumerate(missing):
-            for b, second in missing[:i]:
+        pairs = list(distinct.values())
+        for i, (a, first) in enumerate(pairs):
+            for b, second in pairs[:i]:
                 if set(first) & set(second) or time.monotonic() > self.deadline:
                     continue
                 edits = {**first, **second}
@@ -324,8 +431,15 @@ class Search:
                 label = replace(a.labels[0], said=f"is missing, and so is {b.subject}")
                 for hit in self._hit(a, 0, label, 1.0, row[0], right):
                     found.append(hit._replace(edits=edits, cost=hit.cost + 0.5))
-        return sorted(found, key=lambda h: (-len(h.leaves), h.cost, h.numbers))
+        return _sorted(found)
 
+
+def _sorted(hits: Iterable[Hit]) -> list[Hit]:
+    return sorted(hits, key=lambda h: (-len(h.leaves), h.cost, h.numbers))
+
+
+#: The families that go wrong at some steps of a loop only.
+STEPWISE = (uses, constants, slopes)
 
 PARTS = {"role": 0.0, "all": 0.1}
 

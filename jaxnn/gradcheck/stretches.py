@@ -4,7 +4,7 @@ A sigmoid written as 1 / (1 + exp(-z)) is four operations and one function to wh
 differentiates it by hand.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -76,8 +76,8 @@ class Stretch:
                 add(cts, op.inputs[k], unbroadcast(ct * pull.slope, pull.shape))
         return cts.get(self.start, np.zeros((1, *self.x.shape)))
 
-    def again(self, x: Float64Array) -> Float64Array | None:
-        """The function's own derivative at another value; None where it cannot be had."""
+    def at(self, x: Float64Array) -> tuple[Float64Array, Float64Array] | None:
+        """The function and its derivative at another value; None where they cannot be had."""
         values: dict[int, Any] = {self.start: x}
         slopes: dict[int, tuple[Any, ...]] = {}
         for number in self.ops:
@@ -95,7 +95,8 @@ class Stretch:
                 slopes[number] = (np.asarray(pullback(np.ones_like(y))[0]),)
             else:
                 return None
-        cts = {self.tape.ops[self.end].output: np.ones((1, *x.shape))}
+        end = self.tape.ops[self.end].output
+        cts: dict[int, Float64Array] = {end: np.ones((1, *x.shape))}
         for number in reversed(self.ops):
             op = self.tape.ops[number]
             ct = cts.get(op.output)
@@ -104,7 +105,7 @@ class Stretch:
             for k in op.pulls:
                 if self.k is None or k == self.k:
                     add(cts, op.inputs[k], ct * slopes[number][k])
-        return cts[self.start][0] if self.start in cts else None
+        return (values[end], cts[self.start][0]) if self.start in cts else None
 
     def reverse(self, slopes: Float64Array, backward: Backward) -> Reverse:
         """The last operation's messages where the whole has other derivatives: one for each row."""
@@ -126,6 +127,39 @@ class Stretch:
             return messages
 
         return reverse
+
+
+class Together:
+    """The same stretch at all steps, one after another along a first axis."""
+
+    def __init__(self, found: Sequence[Stretch]) -> None:
+        self.found = found
+
+    @cached_property
+    def x(self) -> Float64Array:
+        return np.stack([s.x for s in self.found])
+
+    @cached_property
+    def y(self) -> Float64Array:
+        return np.stack([s.y for s in self.found])
+
+    @cached_property
+    def slope(self) -> Float64Array:
+        return np.stack([np.broadcast_to(s.slope, s.y.shape) for s in self.found])
+
+    def again(self, x: Float64Array) -> Float64Array | None:
+        """The function's own derivative at other values."""
+        return self._at(x, 1)
+
+    def applied(self, x: Float64Array) -> Float64Array | None:
+        """The function itself at other values."""
+        return self._at(x, 0)
+
+    def _at(self, x: Float64Array, which: int) -> Float64Array | None:
+        found = [s.at(v) for s, v in zip(self.found, x, strict=True)]
+        if any(f is None for f in found):
+            return None
+        return np.stack([f[which] for f in found if f is not None])
 
 
 def stretches(tape: Tape, sites: Sites) -> list[Stretch]:
