@@ -16,10 +16,20 @@ import numpy as np
 
 from jaxnn.gradcheck.backward import Backward, Edits, Reverse, add
 from jaxnn.gradcheck.compare import Float64Array
+from jaxnn.gradcheck.regions import Region, between, pull_through, regions
 from jaxnn.gradcheck.sites import Group, Sites
 from jaxnn.gradcheck.source import Source
 from jaxnn.gradcheck.stretches import Stretch, Together, stretches
-from jaxnn.gradcheck.tape import Contract, Local, Move, Op, Tape, reduction, windows
+from jaxnn.gradcheck.tape import (
+    Contract,
+    Local,
+    Move,
+    Op,
+    Tape,
+    reduction,
+    unbroadcast,
+    windows,
+)
 
 
 @dataclass(frozen=True)
@@ -130,6 +140,10 @@ class Context:
             for k in op.pulls:
                 count[op.inputs[k]] += 1
         return count
+
+    @cached_property
+    def regions(self) -> Mapping[int, list[Region]]:
+        return regions(self.tape)
 
     @cached_property
     def stretches(self) -> dict[int, list[Stretch]]:
@@ -343,6 +357,10 @@ def _slopes(context: Context, group: Group, found: Sequence[Stretch]) -> Iterato
                 moved[-1 if by == 1 else 0] = true[-1 if by == 1 else 0]
                 said = f"is taken as the {when} step's `{name}`, where {wanted} belongs"
                 put("wrong_time_step", said, 0.9, moved)
+    if not function and op.name in ("mul", "div") and last.k is not None:
+        for axis, array in _other_broadcasts(context, found):
+            said = f"takes {wanted} along axis {axis} of the result, where it belongs along another"
+            put("wrong_axis", said, 0.3, true * 0 + (array if op.name == "mul" else 1 / array))
     for axis in range(len(shape)):
         if shape[axis] > 1:
             put(
@@ -372,6 +390,24 @@ def _slopes(context: Context, group: Group, found: Sequence[Stretch]) -> Iterato
         level=last.level,
         key=("slope", last.signature),
     )
+
+
+def _other_broadcasts(context: Context, found: Sequence[Stretch]) -> Iterator[tuple[int, Any]]:
+    """The other factor, where it is one row of numbers for all, along another axis."""
+    tape, last = context.tape, found[-1]
+    op = tape.ops[last.end]
+    assert last.k is not None
+    shape = tape.shape(op.output)
+    whole = np.asarray(tape.values[op.inputs[1 - last.k]], np.float64)
+    if whole.shape != shape:
+        return
+    varies = [a for a in range(whole.ndim) if np.ptp(whole, axis=a).any()]
+    if len(varies) != 1:
+        return
+    row = np.moveaxis(whole, varies[0], -1).reshape(-1, shape[varies[0]])[0]
+    for axis, size in enumerate(shape):
+        if axis != varies[0] and size == row.size:
+            yield axis, row.reshape([size if a == axis else 1 for a in range(len(shape))])
 
 
 #: Where two one-sided derivatives meet: by the inputs of an operation.
@@ -972,6 +1008,229 @@ def _same_places(
         return None
 
 
+# -- Between two values of one shape -----------------------------------------------------------------------
+
+
+def jacobians(context: Context, group: Group) -> Iterator[Trial]:
+    """A Jacobian taken as its diagonal, as its row sums, transposed, left out."""
+    tape = context.tape
+    last = tape.ops[group.ops[-1]]
+    for region in context.regions.get(last.number, []):
+        every = [
+            [r for r in context.regions.get(n, []) if r.signature == region.signature]
+            for n in group.ops
+        ]
+        if not all(len(found) == 1 for found in every) or not context.suspect(region.start):
+            continue
+        found = [r[0] for r in every]
+        labels = [label for label, _ in JACOBIANS]
+
+        def edit(r: Region) -> Reverse:
+            size = len(r.jacobian)
+
+            def reverse(ct: Float64Array) -> dict[int, Float64Array]:
+                wide = np.broadcast_to(ct, (len(JACOBIANS), *ct.shape[1:])).reshape(-1, size)
+                rows = [
+                    change(r.jacobian, wide[j]) for j, (_, change) in enumerate(JACOBIANS)
+                ]
+                return {r.start: np.stack(rows).reshape(-1, *tape.shape(r.start))}
+
+            return reverse
+
+        yield Trial(
+            group,
+            lambda r=region: _region_told(context, r, group),  # type: ignore[misc]
+            last,
+            labels,
+            {r.end: edit(r) for r in found},
+            linear=context.sites.parallel(group.ops),
+            level=_common_level(tape, region.ops),
+            key=("jacobian",),
+        )
+
+
+#: Of a square Jacobian J (a row for each result) and a cotangent: which message is sent.
+JACOBIANS: tuple[tuple[Label, Callable[[Any, Any], Any]], ...] = (
+    (Label("path_missing", "is missing", 0.08, 0.0), lambda J, ct: 0 * ct),
+    (
+        Label(
+            "softmax_jacobian_missing",
+            "is taken as the diagonal of the Jacobian only: the other entries are missing, by "
+            "which every result depends on every input",
+            0.2,
+        ),
+        lambda J, ct: np.diag(J) * ct,
+    ),
+    (
+        Label("jacobian_missing", "is left out: the cotangent is passed on as it is", 0.2),
+        lambda J, ct: ct,
+    ),
+    (
+        Label("cotangent_after_jacobian", "is pulled back from ones, and multiplied by the cotangent after that", 0.4),
+        lambda J, ct: (np.ones_like(ct) @ J) * ct,
+    ),
+    (Label("jacobian_transposed", "has the Jacobian the wrong way round", 0.5), lambda J, ct: J @ ct),
+    (Label("jacobian_twice", "goes through the Jacobian twice", 0.5), lambda J, ct: (ct @ J) @ J),
+    (
+        Label("jacobian_row_sums", "is taken as the row sums of the Jacobian", 0.5),
+        lambda J, ct: J.sum(1) * ct,
+    ),
+)
+
+
+def _common_level(tape: Tape, ops: Sequence[int]) -> int:
+    """The innermost frame of the last operation that holds all of them."""
+    frames = [tape.ops[n].frames for n in ops]
+    last = tape.ops[max(ops)].frames
+    for level in range(len(last)):
+        tail = last[level:]
+        if all(f[len(f) - len(tail) :] == tail for f in frames):
+            return level
+    return 0
+
+
+def _region_told(context: Context, region: Region, group: Group) -> str:
+    op = context.tape.ops[region.end]
+    start = context.source.value(region.start)
+    by = f" by `{start}`" if start else ""
+    level = _common_level(context.tape, region.ops)
+    return f"the derivative of {_in(context, op, level)}{by}{context.steps(group)}"
+
+
+def rerouted(context: Context, group: Group) -> Iterator[Trial]:
+    """A message that joins another path too early: it goes through what it should go around."""
+    tape = context.tape
+    op = tape.ops[group.ops[-1]]
+    if len(group.ops) > 1 or not context.suspect(op.output):
+        return
+    start = op.output
+    users = [o for o in tape.ops if start in [o.inputs[k] for k in o.pulls]]
+    seeds = [
+        seed
+        for value, seed in zip(tape.outputs, context.backward.seeds, strict=True)
+        if value == start
+    ]
+    if len(users) + len(seeds) < 2:
+        return
+    ends = [
+        o.output
+        for o in tape.ops
+        if o.pulls
+        and (context.sites.above[o.output] >> op.number) & 1
+        and tape.shape(o.output) == tape.shape(start)
+    ][:12]
+    for end in ends:
+        ops = between(tape, context.sites, start, end)
+        if not ops or len(ops) > 40:
+            continue
+        told = context.source.expression(tape.ops[tape.producer[end]])
+
+        def through(ct: Float64Array, end: int = end, ops: Any = ops) -> Float64Array:
+            return pull_through(tape, end, start, ops, ct)
+
+        label = Label(
+            "rerouted",
+            f"goes through the derivative of `{told}` as well: it must be added after that",
+            0.4,
+        )
+        for user in users:
+            if user.number in ops:
+                continue
+            for k in user.pulls:
+                if user.inputs[k] == start:
+                    yield Trial(
+                        Group((user.number,), "role", 1),
+                        _along(context, user, k, group),
+                        user,
+                        [label],
+                        context.on_use(
+                            [user.number],
+                            k,
+                            lambda i, o, ct, k=k, f=through: f(o.pulls[k](ct)),
+                        ),
+                    )
+        if seeds:
+            total = sum(seeds)
+            yield Trial(
+                group,
+                lambda: f"the cotangent of the result {_in(context, op)}",
+                op,
+                [label],
+                context.on_result(
+                    group.ops, lambda i, o, ct, t=total, f=through: ct - t + f(t)
+                ),
+            )
+
+
+# -- Masks -------------------------------------------------------------------------------------------------
+
+
+def masks(context: Context, group: Group) -> Iterator[Trial]:
+    """A choice between two values that is read off another value than in the forward pass."""
+    tape = context.tape
+    op = tape.ops[group.ops[-1]]
+    if op.name != "select_n" or len(group.ops) > 1:
+        return
+    if not any(context.suspect(op.inputs[k]) for k in op.pulls):
+        return
+    which = np.broadcast_to(np.asarray(tape.values[op.inputs[0]]), tape.shape(op.output))
+    shape = which.shape
+    producer = tape.producer[op.inputs[0]]
+    labels: list[Label] = []
+    chosen: list[Any] = []
+
+    def put(said: str, cost: float, mask: Any, code: str = "wrong_mask") -> None:
+        if mask.shape == shape and (mask != which).any():
+            labels.append(Label(code, said, cost))
+            chosen.append(mask)
+
+    put("has the branches of the choice exchanged", 0.4, 1 - which.astype(np.intp))
+    if producer >= 0 and tape.ops[producer].name in COMPARISONS:
+        test = tape.ops[producer]
+        for side in (0, 1):
+            other = np.asarray(tape.values[test.inputs[1 - side]])
+            read = context.source.operand(test, side)
+            for name, _values, arrays in [
+                *context.alike(1, tape.shape(test.inputs[side])),
+            ]:
+                pair = (arrays[0], other) if side == 0 else (other, arrays[0])
+                mask = COMPARISONS[test.name](*pair)
+                put(
+                    f"is chosen by the sign of `{name}`, where `{read}` decides"
+                    if not other.any()
+                    else f"is chosen by `{name}`, where `{read}` decides",
+                    0.3,
+                    np.broadcast_to(mask, shape).astype(np.intp),
+                )
+    if not labels:
+        return
+
+    def reverse(ct: Float64Array) -> dict[int, Float64Array]:
+        wide = np.broadcast_to(ct, (len(labels), *ct.shape[1:]))
+        messages: dict[int, Float64Array] = {}
+        for k, pull in op.pulls.items():
+            kept = np.stack([np.asarray(c) == k - 1 for c in chosen])
+            add(messages, op.inputs[k], unbroadcast(wide * kept, pull.shape))
+        return messages
+
+    yield Trial(
+        group,
+        lambda: f"the derivative of {_in(context, op)}",
+        op,
+        labels,
+        {op.number: reverse},
+        key=("mask",),
+    )
+
+
+COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {
+    "gt": np.greater,
+    "ge": np.greater_equal,
+    "lt": np.less,
+    "le": np.less_equal,
+}
+
+
 #: The table of families. Each goes through one group of places; add yours here.
 FAMILIES: tuple[Callable[[Context, Group], Iterator[Trial]], ...] = (
     uses,
@@ -980,6 +1239,9 @@ FAMILIES: tuple[Callable[[Context, Group], Iterator[Trial]], ...] = (
     operands,
     moves,
     patches,
+    masks,
+    jacobians,
+    rerouted,
     positions,
 )
 

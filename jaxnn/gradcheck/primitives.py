@@ -69,6 +69,7 @@ ELEMENTWISE: dict[str, Rule] = {
     "rsqrt": _unary(lambda x: 1 / np.sqrt(x), lambda x, y: -0.5 * y / x),
     "cbrt": _unary(np.cbrt, lambda x, y: y / (3 * x)),
     "square": _unary(np.square, lambda x, y: 2 * x),
+    "double": _unary(lambda x: 2 * x, lambda x, y: np.full_like(y, 2.0)),
     "abs": _unary(np.abs, lambda x, y: np.sign(x)),
     "erf": _unary(special.erf, lambda x, y: 2 / np.sqrt(np.pi) * np.exp(-x * x)),
     "erfc": _unary(special.erfc, lambda x, y: -2 / np.sqrt(np.pi) * np.exp(-x * x)),

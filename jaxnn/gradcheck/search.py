@@ -273,6 +273,9 @@ class Search:
             return None
         if i < 0 and abs(abs(c) - 1) < 1e-9:
             return None
+        constant = self._constant(trial, c) if i < 0 else None
+        if constant is not None:
+            return constant
         minus = "minus " if c < 0 else ""
         signed = -value if c < 0 else value
         cost = base.cost + (0.15 if name else 0.9)
@@ -292,6 +295,26 @@ class Search:
             factor=signed,
             free=0 if name else 1,
         )
+
+    def _constant(self, trial: Trial, c: float) -> Label | None:
+        """Another constant in the place of the loss's own: 0.01 for 0.2."""
+        op, tape = trial.line, self.context.tape
+        if trial.key is None or trial.key[0] != "use" or op.name not in ("mul", "div"):
+            return None
+        k = trial.key[2]
+        if len(op.inputs) != 2 or tape.active[op.inputs[1 - k]]:
+            return None
+        array = np.asarray(tape.values[op.inputs[1 - k]], np.float64)
+        if array.size == 0 or np.ptp(array) != 0 or (op.name == "div" and k == 1):
+            return None
+        true = float(array.flat[0])
+        used = true * c if op.name == "mul" else true / c
+        short = float(f"{used:.3g}")
+        if true == 0 or used == 1 or abs(used - short) > 1e-9 * abs(used):
+            return None
+        verb = "divided by" if op.name == "div" else "multiplied by"
+        said = f"is {verb} {short:.6g} where the loss has {true:.6g}"
+        return Label("wrong_constant", said, 0.6, short / true if op.name == "mul" else true / short)
 
     def named(self, c: float) -> tuple[str, float]:
         if abs(c - 1) < 1e-9:

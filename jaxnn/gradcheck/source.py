@@ -59,14 +59,47 @@ def _assigned(file: str) -> dict[tuple[int, int, int, int], str]:
         for to, what in pairs:
             if isinstance(to, ast.Name | ast.Attribute | ast.Subscript):
                 place = node if isinstance(node, ast.AugAssign) else what
-                key = (
-                    place.lineno,
-                    place.col_offset,
-                    place.end_lineno or place.lineno,
-                    place.end_col_offset or 0,
-                )
-                names[key] = ast.unparse(to)
+                names[_place_of(place)] = ast.unparse(to)
     return names
+
+
+Place = tuple[int, int, int, int]
+
+
+@lru_cache(maxsize=32)
+def _unpacked(file: str) -> dict[Place, tuple[Place, list[str]]]:
+    """Generators that are unpacked: by the place of their names, that of the element, and these."""
+    try:
+        tree = ast.parse("".join(linecache.getlines(file)))
+    except (SyntaxError, ValueError):
+        return {}
+    return {
+        _place_of(t): (_place_of(node.value.elt), [ast.unparse(e) for e in t.elts])
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.GeneratorExp)
+        for t in node.targets
+        if isinstance(t, ast.Tuple)
+    }
+
+
+def _place_of(node: ast.expr | ast.stmt) -> Place:
+    return node.lineno, node.col_offset, node.end_lineno or node.lineno, node.end_col_offset or 0
+
+
+def _place(frame: Frame) -> tuple[int, int, int, int]:
+    return frame.line, frame.column, frame.end_line, frame.end_column
+
+
+def _repeated(op: Op, following: Op | None, level: int, later: Frames) -> bool:
+    """Does the expression of a frame go on with the next operation?
+
+    It does not where it begins again, as a generator's does for its next element.
+    """
+    tail = op.frames[level:]
+    if following is None or later[len(later) - len(tail) :] != tail:
+        return False
+    inner, before = later[: len(later) - len(tail)], op.frames[:level]
+    return bool(inner) or not before
 
 
 class Source:
@@ -79,15 +112,29 @@ class Source:
     def names(self) -> dict[int, str]:
         """The user's names of the values that are assigned to one, and of leaves and arguments."""
         found: dict[int, str] = {}
-        for i, op in enumerate(self.tape.ops):
-            later = self.tape.ops[i + 1].frames if i + 1 < len(self.tape.ops) else ()
+        ops = self.tape.ops
+        unpacked: dict[Frames, list[int]] = {}
+        named_by: dict[Frames, list[str]] = {}
+        for i, op in enumerate(ops):
+            later = ops[i + 1].frames if i + 1 < len(ops) else ()
             for level, frame in enumerate(op.frames):
-                if later[len(later) - len(op.frames) + level :] == op.frames[level:]:
+                if _repeated(op, ops[i + 1] if i + 1 < len(ops) else None, level, later):
                     continue  # The expression goes on.
-                key = (frame.line, frame.column, frame.end_line, frame.end_column)
-                name = _assigned(frame.file).get(key)
+                names = _assigned(frame.file)
+                name = names.get(_place(frame))
                 if name:
                     found.setdefault(op.output, name)
+                # `f, i, o = (gate(k) for k in "fio")`: one name after another.
+                outer = op.frames[level + 1 :]
+                if outer and "<genexpr>" in frame.function:
+                    element, targets = _unpacked(outer[0].file).get(_place(outer[0]), (None, []))
+                    if element == _place(frame):
+                        unpacked.setdefault(outer, []).append(op.output)
+                        named_by[outer] = targets
+        for outer, values in unpacked.items():
+            if len(values) % len(named_by[outer]) == 0:
+                for n, value in enumerate(values):
+                    found.setdefault(value, named_by[outer][n % len(named_by[outer])])
         return {**found, **self.tape.given_names}
 
     def expression(self, op: Op, level: int = 0) -> str:

@@ -309,6 +309,11 @@ class _Writer:
                 for k, s in enumerate(slopes)
                 if s is not None and active[k]
             }
+            if len(pulls) == 2 and len(inputs) == 2 and inputs[0] == inputs[1]:
+                # x · x is one function of one value, and so is x + x.
+                name = {"mul": "square", "add": "double"}.get(name, name)
+                both = sum(p.slope for p in pulls.values() if isinstance(p, Local))
+                inputs, pulls = inputs[:1], {0: Local(np.asarray(both), value.shape)}
             return [self.add(name, inputs, value, params, frames, inner, pulls)]
         special_rule = getattr(self, f"_{name}", None)
         if special_rule is not None:
