@@ -358,6 +358,13 @@ def _slopes(context: Context, group: Group, found: Sequence[Stretch]) -> Iterato
                 said = f"is taken as the {when} step's `{name}`, where {wanted} belongs"
                 put("wrong_time_step", said, 0.9, moved)
     if not function and op.name in ("mul", "div") and last.k is not None:
+        other = np.asarray(tape.values[op.inputs[1 - last.k]], np.float64)
+        for value in np.unique(other)[:8] if np.unique(other).size > 1 else ():
+            said = f"takes {value:.6g} for all entries where {wanted} belongs"
+            if op.name == "div":
+                said = f"divides by {value:.6g} everywhere where {wanted} belongs"
+            column = np.full_like(true, value if op.name == "mul" else 1 / value)
+            put("one_for_all", said, 0.5, column)
         for axis, array in _other_broadcasts(context, found):
             said = f"takes {wanted} along axis {axis} of the result, where it belongs along another"
             put("wrong_axis", said, 0.3, true * 0 + (array if op.name == "mul" else 1 / array))
@@ -399,8 +406,9 @@ def _other_broadcasts(context: Context, found: Sequence[Stretch]) -> Iterator[tu
     assert last.k is not None
     shape = tape.shape(op.output)
     whole = np.asarray(tape.values[op.inputs[1 - last.k]], np.float64)
-    if whole.shape != shape:
+    if whole.ndim != len(shape):
         return
+    whole = np.broadcast_to(whole, shape)
     varies = [a for a in range(whole.ndim) if np.ptp(whole, axis=a).any()]
     if len(varies) != 1:
         return
@@ -578,7 +586,21 @@ def operands(context: Context, group: Group) -> Iterator[Trial]:
                     ),
                     [np.asarray(tape.values[v], np.float64) for v in moved],
                 )
-        put(Label("missing_factor", f"is taken without `{other}`: with ones", 0.7), [np.ones_like(x) for x in arrays])
+        put(
+            Label("missing_factor", f"is taken without `{other}`: with ones", 0.7),
+            [np.ones_like(x) for x in arrays],
+        )
+        if len(shape) > 1 and shape[-1] == shape[-2]:
+            for told, keep in (
+                ("on and below the diagonal (a causal mask)", np.tri(shape[-1])),
+                ("on and above the diagonal", np.tri(shape[-1]).T),
+                ("below the diagonal", np.tri(shape[-1], k=-1)),
+                ("above the diagonal", np.tri(shape[-1], k=-1).T),
+            ):
+                put(
+                    Label("partial", f"takes `{other}` only {told}, and 0 elsewhere", 0.6),
+                    [x * keep for x in arrays],
+                )
         for axis in range(len(shape)):
             if shape[axis] > 1:
                 put(

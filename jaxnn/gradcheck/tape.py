@@ -303,6 +303,13 @@ class _Writer:
             value = np.asarray(f(arrays, params))
             if not _floating(value):
                 return [tape.new(value, False)]
+            inputs = [
+                self.broadcast(v, value.shape, frames, (*inner, "broadcast", k))
+                if active[k] and name != "convert_element_type"
+                else v
+                for k, v in enumerate(inputs)
+            ]
+            arrays = [tape.values[v] for v in inputs]
             slopes = d(arrays, value, params)
             pulls: dict[int, Pull] = {
                 k: Local(np.asarray(s, np.float64), np.shape(arrays[k]))
@@ -323,6 +330,23 @@ class _Writer:
         if name in MOVES or name in ("gather", "pad", "dynamic_update_slice", "scatter"):
             return [self.move(equation, inputs, arrays, active, frames, inner)]
         return self.opaque(equation, inputs, frames, inner, False)
+
+    def broadcast(
+        self, value: int, shape: tuple[int, ...], frames: Frames, inner: tuple[Any, ...]
+    ) -> int:
+        """The value in the shape of the result that it is an operand of."""
+        own = self.tape.shape(value)
+        if own == shape:
+            return value
+        params = {
+            "shape": shape,
+            "broadcast_dimensions": tuple(range(len(shape) - len(own), len(shape))),
+        }
+        size = int(np.prod(own, dtype=int))
+        numbers = MOVES["broadcast_in_dim"]([np.arange(size).reshape(own)], params)
+        out = np.asarray(MOVES["broadcast_in_dim"]([self.tape.values[value]], params))
+        pull = Move(np.arange(out.size), np.ravel(numbers), own, None, shape)
+        return self.add("broadcast_in_dim", [value], out, params, frames, inner, {0: pull})
 
     def add(
         self,
