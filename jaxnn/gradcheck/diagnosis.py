@@ -9,6 +9,7 @@ from jaxnn.gradcheck.case import Answer, Case, Leaves
 from jaxnn.gradcheck.causes import Notation, diagnose_leaves, diagnose_network, named, origin
 from jaxnn.gradcheck.compare import as_real, epsilon
 from jaxnn.gradcheck.derivation import Derivation
+from jaxnn.gradcheck.engine import explain_loss
 from jaxnn.gradcheck.explanations import sentence
 from jaxnn.gradcheck.networks import Layout, find_network
 from jaxnn.gradcheck.report import Finding
@@ -62,9 +63,7 @@ def _diagnose(
         floors[path] = floors[path] + (high - low)
     network = _network(case, floors)
     if network is None:
-        return diagnose_leaves(
-            given, case.truth, floors, case.point, case.sizes(), case.example_gradients
-        )
+        return _of_any_loss(case, given, floors)
     layout, net = network
     derivatives = net.derivatives()
     truth = layout.canonical(case.truth)
@@ -85,3 +84,29 @@ def _diagnose(
         {**dict.fromkeys(derivatives, top), **wide_floors},
         notation,
     )
+
+
+def _of_any_loss(case: Case, given: Leaves, floors: Floors) -> list[Finding]:
+    """By the loss's own backward pass; what no edit of it explains, leaf by leaf."""
+    found = explain_loss(
+        case.loss, case.wide, case.point, case.wide_args, case.truth, given, floors
+    )
+    if found is None:
+        return diagnose_leaves(
+            given, case.truth, floors, case.point, case.sizes(), case.example_gradients
+        )
+    findings = []
+    for finding in found:
+        alone: list[Finding] = []
+        if finding.code == "unknown":
+            rest = set(finding.places)
+            alone = diagnose_leaves(
+                {path: given[path] if path in rest else true for path, true in case.truth.items()},
+                case.truth,
+                floors,
+                case.point,
+                case.sizes(),
+                case.example_gradients,
+            )
+        findings += alone if named(alone) else [finding]
+    return findings

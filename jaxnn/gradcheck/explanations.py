@@ -249,6 +249,118 @@ LESSONS = {
         "A softmax over the wrong axis, a bias forgotten, another activation than was stated.",
         "Columns of A2 sum to 1, one for each example.",
     ),
+    "path_missing": Lesson(
+        "{equation} is missing{within}",
+        "A value that is used in several places receives the sum of what each of them sends back.",
+        "One of the ways was forgotten: the state that goes on to the next step, the identity path "
+        "of a residual, the mean and the variance of a normalisation taken as constants.",
+        "The derivatives after this place are right and those before it are wrong.",
+    ),
+    "missing_factor": Lesson(
+        "{equation} is passed on without its other factor{within}",
+        "y = a x: dx = a dy. What multiplies in the forward pass multiplies in the backward pass.",
+        "The scale of a normalisation, a weight, 1/√d, a constant was left out.",
+        "Set the factor to 1: the gradient is right there.",
+    ),
+    "mask_missing": Lesson(
+        "{equation} is passed on where the mask is 0{within}",
+        "y = m ∘ x: dx = m ∘ dy. An entry that the forward pass drops gets no derivative.",
+        "The mask of dropout, of padded or ignored examples, of jnp.where was not kept.",
+        "Entries that cannot change the loss have a derivative that is not 0.",
+    ),
+    "wrong_mask": Lesson(
+        "{equation} uses another mask than the forward pass{within}",
+        "The backward pass chooses as the forward pass has chosen.",
+        "A random mask drawn anew, a condition on the output where it is one on the input.",
+        "Keep the mask of the forward pass and compare.",
+    ),
+    "wrong_value": Lesson(
+        "{equation} takes another value than the one that belongs there{within}",
+        "y = a b: da = b dy and db = a dy, with the very a and b of the forward pass.",
+        "Two names were mixed up: z for 1 − z, the input of a layer for its output.",
+        "Print both values at this line.",
+    ),
+    "wrong_time_step": Lesson(
+        "{equation} takes a value of another step{within}",
+        "Step t of the backward pass uses the values of step t of the forward pass.",
+        "An index off by one: h_t for h_t−1, the next step's state for this step's derivative.",
+        "With one step alone the gradient is right.",
+    ),
+    "wrong_constant": Lesson(
+        "{equation} has another constant than the loss{within}",
+        "The constants of the loss are those of its derivative: a slope, λ, ε, a scale.",
+        "A default in the backward pass where the forward pass was given an argument.",
+        "Change the constant in the loss: the gradient does not follow.",
+    ),
+    "one_for_all": Lesson(
+        "{equation} has one number where each entry has its own{within}",
+        "y_i = x_i / n_i: dx_i = dy_i / n_i.",
+        "The windows at the border, short sequences, or one row of numbers taken for all.",
+        "Only the entries with another number are wrong.",
+    ),
+    "wrong_axis": Lesson(
+        "{equation} goes along the wrong axis{within}",
+        "What is broadcast along an axis is summed over it; what is summed is broadcast.",
+        "Two axes of one length, or an array of more dimensions than was thought of.",
+        "Use another length for each axis.",
+    ),
+    "sum_without_axis": Lesson(
+        "{equation} is summed over everything{within}",
+        "db = Σ_i dZ_i: a sum over the examples, and one number for each unit.",
+        "np.sum without an axis. Broadcasting hides it in the update.",
+        "All entries are equal.",
+    ),
+    "duplicates_overwritten": Lesson(
+        "{equation} is overwritten where it must be added up{within}",
+        "What is used twice receives twice: E[idx] sends back a sum for each row of E.",
+        "a[idx] += g adds once where an index occurs twice (np.add.at adds each); windows that "
+        "overlap; = for +=.",
+        "With no index twice the gradient is right.",
+    ),
+    "tie_counted_twice": Lesson(
+        "{equation} goes whole to each of several equal entries{within}",
+        "Where several entries are the largest, they share the derivative.",
+        "x == x.max() is true for all of them: divide by how many there are.",
+        "Make the entries unequal by a hair: the gradient is right there.",
+    ),
+    "wrong_window": Lesson(
+        "{equation} goes over other windows than the forward pass{within}",
+        "The window of output i begins at i · stride − padding, forward and backward.",
+        "The stride or the padding was left out in the backward pass.",
+        "With stride 1 and no padding the gradient is right.",
+    ),
+    "jacobian_diagonal": Lesson(
+        "{equation} has the diagonal of the Jacobian only{within}",
+        "dx_j = Σ_k dy_k ∂y_k/∂x_j. In a softmax or a normalisation every y depends on every x.",
+        "The function was differentiated as if it acted on each entry by itself.",
+        "The derivative of one output by another's input is 0 in yours.",
+    ),
+    "jacobian": Lesson(
+        "{equation} has another Jacobian than the function{within}",
+        "dx = Jᵀ dy, once, with J_kj = ∂y_k/∂x_j.",
+        "Left out, applied twice, or multiplied from the other side.",
+        "Compare with jax.jacobian of this function alone.",
+    ),
+    "cotangent_after_jacobian": Lesson(
+        "{equation} multiplies by the cotangent after the Jacobian{within}",
+        "dx = Jᵀ dy: the cotangent goes into the product.",
+        "The pull-back of ones is the derivative of the sum; multiplied by dy it is right only for "
+        "a function that acts on each entry by itself.",
+        "With all cotangents equal it is right.",
+    ),
+    "rerouted": Lesson(
+        "{equation} takes a way that it must go around{within}",
+        "y = x + f(x): dx = dy + Jᵀ dy. What goes around f is added after f's derivative.",
+        "The two cotangents were added before the function's backward pass.",
+        "Without what goes around, the gradient is right.",
+    ),
+    "counted_per_path": Lesson(
+        "{equation} is passed on once for each path{within}",
+        "A value passes its derivative on once, when all that use it have sent theirs.",
+        "A recursion from the loss visits a value once for each path to it. Go through the values "
+        "in reverse topological order.",
+        "A value that is used once has the right derivative.",
+    ),
     "unknown": Lesson(
         "{equation} is wrong in a way that no known fault explains{within}",
         "In a network's report the equation named is the first that differs; what follows from it "

@@ -99,8 +99,10 @@ def between(tape: Tape, sites: Sites, start: int, end: int) -> tuple[int, ...]:
     reached = {start}
     ops = []
     for op in tape.ops:
-        if (sites.above[end] >> op.number) & 1 and not (passed >> op.number) & 1 and any(
-            op.inputs[k] in reached for k in op.pulls
+        if (
+            (sites.above[end] >> op.number) & 1
+            and not (passed >> op.number) & 1
+            and any(op.inputs[k] in reached for k in op.pulls)
         ):
             reached.add(op.output)
             ops.append(op.number)

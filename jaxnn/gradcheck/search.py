@@ -15,18 +15,13 @@ import numpy as np
 
 from jaxnn.gradcheck.backward import Backward, Edits
 from jaxnn.gradcheck.compare import Float64Array, largest
-from jaxnn.gradcheck.edits import (
-    FAMILIES,
-    Context,
-    Label,
-    Trial,
-    constants,
-    named_constants,
-    slopes,
-    uses,
-)
+from jaxnn.gradcheck.edits import FAMILIES, named_constants
+from jaxnn.gradcheck.masks import any_mask
+from jaxnn.gradcheck.places import Context, Label, Trial
 from jaxnn.gradcheck.reference import float64_rules
+from jaxnn.gradcheck.routes import constants, uses
 from jaxnn.gradcheck.sites import Group, Sites
+from jaxnn.gradcheck.slopes import slopes
 from jaxnn.gradcheck.source import Source
 from jaxnn.gradcheck.tape import Tape
 from jaxnn.gradcheck.whole import wholes
@@ -62,7 +57,9 @@ class Target:
         self.paths = tuple(tape.leaves)
         sizes = [int(np.prod(tape.shape(tape.leaves[p]), dtype=int)) for p in self.paths]
         self.bounds = np.cumsum([0, *sizes])
-        known = [p in given and np.shape(given[p]) == tape.shape(tape.leaves[p]) for p in self.paths]
+        known = [
+            p in given and np.shape(given[p]) == tape.shape(tape.leaves[p]) for p in self.paths
+        ]
         self.comparable = np.array(known, bool)
         self.given = np.concatenate(
             [
@@ -72,7 +69,9 @@ class Target:
         )
         self.floor = np.concatenate(
             [
-                np.broadcast_to(np.asarray(floors[p], np.float64), tape.shape(tape.leaves[p])).ravel()
+                np.broadcast_to(
+                    np.asarray(floors[p], np.float64), tape.shape(tape.leaves[p])
+                ).ravel()
                 for p in self.paths
             ]
         )
@@ -100,7 +99,7 @@ class Target:
             full[:, some] = np.logical_or.reduceat(wrong, starts[some], axis=1)
         return ~full | self.settled
 
-    def part(self, i: int) -> slice:
+    def part(self, i: Any) -> slice:
         return slice(int(self.bounds[i]), int(self.bounds[i + 1]))
 
 
@@ -147,7 +146,9 @@ class Search:
             # given = now + (η of the third edit in the place of the true one)
             yield from self._fit(trial, 2, rows[2] - without, t.given - t.now)
             return
-        which = [i for i, label in enumerate(trial.labels) if i and label.factor is None and label.fit]
+        which = [
+            i for i, label in enumerate(trial.labels) if i and label.factor is None and label.fit
+        ]
         if which:
             effects = rows[which] - without
             for n, factors in self._factors(effects, rest):
@@ -162,7 +163,7 @@ class Search:
         for i in np.flatnonzero(good):
             if trial.affine and i:
                 continue
-            yield from self._hit(trial, int(i), trial.labels[i], 1.0, rows[i], right[i])
+            yield from self._hit(trial, int(i), trial.labels[int(i)], 1.0, rows[i], right[i])
 
     def _hit(
         self, trial: Trial, i: int, label: Label, factor: float, row: Float64Array, right: Any
@@ -174,8 +175,20 @@ class Search:
         if numbers < (label.free + EVIDENCE if label.free else 1):
             return
         cost = label.cost + PARTS.get(trial.group.part, 0.6)
+        if label.factor == 0 and self._only_rounded(row, mended):
+            cost += 0.3
         paths = tuple(t.paths[j] for j in np.flatnonzero(mended))
         yield Hit(trial, label, factor, self._chosen(trial, i, factor), paths, cost, numbers)
+
+    def _only_rounded(self, row: Float64Array, mended: Any) -> bool:
+        """Is a leaf 0 but for rounding? What was never computed is 0 exactly."""
+        t = self.target
+        now = t.now + row
+        return any(
+            not np.abs(now[t.part(j)]).max(initial=0.0) > t.limit[t.part(j)].max(initial=0.0)
+            and t.given[t.part(j)].any()
+            for j in np.flatnonzero(mended)
+        )
 
     def _chosen(self, trial: Trial, i: int, factor: float) -> Edits:
         """The one edit of the batch, with a factor on what it changes."""
@@ -276,6 +289,9 @@ class Search:
         constant = self._constant(trial, c) if i < 0 else None
         if constant is not None:
             return constant
+        mean = self._mean(trial, c, value) if i < 0 and name else None
+        if mean is not None:
+            return mean
         minus = "minus " if c < 0 else ""
         signed = -value if c < 0 else value
         cost = base.cost + (0.15 if name else 0.9)
@@ -296,6 +312,40 @@ class Search:
             free=0 if name else 1,
         )
 
+    @cached_property
+    def means(self) -> frozenset[int]:
+        """The numbers that the loss divides by."""
+        tape = self.context.tape
+        found = set()
+        for op in tape.ops:
+            if op.name in ("div", "mul") and len(op.inputs) == 2 and 0 in op.pulls:
+                array = np.asarray(tape.values[op.inputs[1]])
+                if array.size == 1 and not tape.active[op.inputs[1]]:
+                    c = float(array.ravel()[0])
+                    n = c if op.name == "div" else 1 / c if c else 0.0
+                    if n > 1 and abs(n - round(n)) < 1e-9:
+                        found.add(round(n))
+        return frozenset(found)
+
+    def _mean(self, trial: Trial, c: float, value: float) -> Label | None:
+        """The 1/n of a mean, once too often or left out."""
+        n = round(value) if value > 1 else round(1 / value)
+        if c < 0 or abs((value if value > 1 else 1 / value) - n) > 1e-9:
+            return None
+        told = self.named(float(n))[0]
+        op, tape = trial.line, self.context.tape
+        if value < 1 and op.name == "broadcast_in_dim":
+            places = np.size(tape.values[op.output]) / max(1, np.size(tape.values[op.inputs[0]]))
+            if places == n:
+                said = f"is averaged over what it was broadcast to, {told}, where it must be summed"
+                return Label("bias_mean_for_sum", said, 0.55, 1 / n)
+        if n not in self.means:
+            return None
+        if value > 1:
+            return Label("missing_mean", f"is not divided by {told}", 0.7, float(n))
+        said = f"is divided by {told} once too often: the loss does that once"
+        return Label("extra_mean", said, 0.7, 1 / n)
+
     def _constant(self, trial: Trial, c: float) -> Label | None:
         """Another constant in the place of the loss's own: 0.01 for 0.2."""
         op, tape = trial.line, self.context.tape
@@ -314,7 +364,9 @@ class Search:
             return None
         verb = "divided by" if op.name == "div" else "multiplied by"
         said = f"is {verb} {short:.6g} where the loss has {true:.6g}"
-        return Label("wrong_constant", said, 0.6, short / true if op.name == "mul" else true / short)
+        return Label(
+            "wrong_constant", said, 0.6, short / true if op.name == "mul" else true / short
+        )
 
     def named(self, c: float) -> tuple[str, float]:
         if abs(c - 1) < 1e-9:
@@ -404,9 +456,7 @@ class Search:
             for target_leaf in [context.tape.leaves[path]]
         }
         below = context.sites.leaves_above
-        suspects = frozenset(
-            v for v, leaves in enumerate(below) if leaves and not leaves & right
-        )
+        suspects = frozenset(v for v, leaves in enumerate(below) if leaves and not leaves & right)
 
         def among(suspects: frozenset[int] | None, groups: Any, families: Any = FAMILIES) -> Any:
             def look() -> list[Hit]:
@@ -419,9 +469,29 @@ class Search:
         yield among(suspects, context.groups)
         yield self.pairs
         yield among(suspects, parts, STEPWISE)
+        yield self.another_mask
         if len(suspects) < len(below):
             others = frozenset(range(len(below))) - suspects
             yield among(others, context.groups)
+
+    def another_mask(self) -> list[Hit]:
+        """A mask of 0 and one other number that is not the forward pass's."""
+        found: list[Hit] = []
+        target = self.target
+        for group in self.context.groups:
+            if len(group.ops) > 1 or not self.context.free(group.ops):
+                continue
+            for trial, solve in any_mask(self.context, group):
+                rows = self.rows(trial)
+                chosen = solve(rows, target.given - target.now, target.limit, ~target.right)
+                if chosen is None or time.monotonic() > self.deadline:
+                    continue
+                trial = chosen
+                row = self.rows(trial)
+                right = target.leaves_right(target.now + row)
+                if not (target.right & ~right[0]).any() and (right[0] & ~target.right).any():
+                    found += self._hit(trial, 0, trial.labels[0], 1.0, row[0], right[0])
+        return _sorted(found)
 
     def pairs(self) -> list[Hit]:
         """Two places at which the derivative is missing at once."""

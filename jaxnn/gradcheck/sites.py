@@ -77,7 +77,9 @@ class Sites:
         for number in ops:
             among |= 1 << number
         return not any(
-            self.above[self.tape.ops[n].inputs[k]] & among for n in ops for k in self.tape.ops[n].pulls
+            self.above[self.tape.ops[n].inputs[k]] & among
+            for n in ops
+            for k in self.tape.ops[n].pulls
         )
 
     def role(self, number: int) -> frozenset[int]:

@@ -148,11 +148,27 @@ class Source:
         return told if len(told) <= LONGEST else f"{told[: LONGEST - 1]}…"
 
     def line(self, op: Op, level: int = 0) -> str:
-        """ "line 34", or with the file where it is not that of the loss."""
+        """ "line 34"; of a function that is called at several lines also "called in line 40"."""
         if not op.frames:
             return "the loss"
-        frame = op.frames[min(level, len(op.frames) - 1)]
-        return f"line {frame.line}"
+        level = min(level, len(op.frames) - 1)
+        told = f"line {op.frames[level].line}"
+        calls = self._calls.get(op.frames[level], set())
+        outer = op.frames[level + 1 :]
+        if len(calls) > 1 and outer:
+            other = outer[0].file != op.frames[level].file
+            where = f" of {Path(outer[0].file).name}" if other else ""
+            told += f", called in line {outer[0].line}{where}"
+        return told
+
+    @cached_property
+    def _calls(self) -> dict[Frame, set[Frames]]:
+        """From where each piece of source is reached."""
+        found: dict[Frame, set[Frames]] = {}
+        for op in self.tape.ops:
+            for level, frame in enumerate(op.frames):
+                found.setdefault(frame, set()).add(op.frames[level + 1 :])
+        return found
 
     def file(self, op: Op) -> str:
         return Path(op.frames[0].file).name if op.frames else ""
@@ -179,7 +195,7 @@ class Source:
     def operand(self, op: Op, k: int) -> str:
         """What the user calls an operand of an operation."""
         value = op.inputs[k]
-        if value in self.names:
+        if self.names.get(value, "").isidentifier():
             return self.names[value]
         node = _parsed(op.frames[0]) if op.frames else None
         told = ""

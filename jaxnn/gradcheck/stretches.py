@@ -63,7 +63,9 @@ class Stretch:
             pull = self.tape.ops[self.end].pulls[self.k]
             assert isinstance(pull, Local)
             return pull.slope
-        return self._through({self.tape.ops[self.end].output: np.ones((1, *self.y.shape))})[0]
+        whole = self._through({self.tape.ops[self.end].output: np.ones((1, *self.y.shape))})
+        slope: Float64Array = whole[0]
+        return slope
 
     def _through(self, cts: dict[int, Float64Array]) -> Float64Array:
         for number in reversed(self.ops):
@@ -179,9 +181,9 @@ def stretches(tape: Tape, sites: Sites) -> list[Stretch]:
         for root in shared:
             if tape.shape(root) != tape.shape(op.output):
                 continue
-            between = sorted({n for r in reach for n in r[root]} | {op.number})
-            if len(between) <= LONGEST:
-                own[root] = tuple(between)
+            numbers = {n for r in reach for n in r[root]} | {op.number}
+            if len(numbers) <= LONGEST:
+                own[root] = tuple(sorted(numbers))
         roots[op.output] = own
         for root, between in own.items():
             if len(between) > 1:

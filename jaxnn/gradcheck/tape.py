@@ -17,12 +17,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import ClosedJaxpr, Literal
+from jax.extend.core import ClosedJaxpr, DropVar, Literal, jaxpr_as_fun
 
 from jaxnn.errors import JaxnnError
 from jaxnn.gradcheck.compare import Float64Array
 from jaxnn.gradcheck.primitives import ELEMENTWISE, FLAT, MOVES
-from jaxnn.gradcheck.reference import float64_rules, in_this_width
+from jaxnn.gradcheck.reference import UNTRACEABLE, float64_rules, in_this_width
 
 #: A tape of more operations than this is not made.
 OPERATIONS = 5_000
@@ -60,7 +60,8 @@ class Local:
     shape: tuple[int, ...]  #: of the input
 
     def __call__(self, ct: Float64Array) -> Float64Array:
-        return unbroadcast(ct * self.slope, self.shape)
+        message: Float64Array = unbroadcast(ct * self.slope, self.shape)
+        return message
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,7 +105,8 @@ class Contract:
     shape: tuple[int, ...]
 
     def __call__(self, ct: Float64Array) -> Float64Array:
-        return np.einsum(self.spec, ct, self.array)
+        message: Float64Array = np.einsum(self.spec, ct, self.array)
+        return message
 
     def with_residual(self, array: Float64Array) -> "Contract":
         return Contract(self.spec, self.residual, array, self.shape)
@@ -124,7 +126,7 @@ class General:
 Pull = Local | Move | Contract | General
 
 
-def unbroadcast(message: Float64Array, shape: tuple[int, ...]) -> Float64Array:
+def unbroadcast(message: Any, shape: tuple[int, ...]) -> Any:
     """The sum over what a scalar operand was broadcast to."""
     if message.shape[1:] == shape:
         return message
@@ -188,8 +190,11 @@ def write(
     point: Mapping[str, Any],
     args: Sequence[Any] = (),
     names: Mapping[int, str] | None = None,
+    own_rules: bool = False,
 ) -> Tape:
     """The tape of `function(point, *args)` for real arrays by name; its results are `outputs`.
+
+    A function with a `jax.custom_vjp` is inlined; with `own_rules` it is one operation.
 
     Raises UntapableError where there is something that it cannot write down.
     """
@@ -206,13 +211,19 @@ def write(
         arrays = [flat[i] for i in traced_args]
         named = {p: np.asarray(v) for p, v in point.items()}
         traced = jax.make_jaxpr(of_arrays)
+        if any(np.iscomplexobj(v) for v in named.values()):
+            raise UntapableError("complex parameters are not followed")
         try:
             closed = in_this_width(lambda: traced(named, arrays))
         except Exception:
             # It branches on its arguments' values: these are then part of the program.
             traced = jax.make_jaxpr(lambda point: function(point, *args))
-            closed, arrays, traced_args = in_this_width(lambda: traced(named)), [], []
-        writer = _Writer(Tape())
+            arrays, traced_args = [], []
+            try:
+                closed = in_this_width(lambda: traced(named))
+            except UNTRACEABLE as error:
+                raise UntapableError("the loss branches on its parameters' values") from error
+        writer = _Writer(Tape(), own_rules)
         tape = writer.tape
         inputs = []
         for path in sorted(named):  # as jax flattens a dict
@@ -228,7 +239,13 @@ def write(
     return tape
 
 
-def write_loss(loss: Callable[..., Any], tree: Any, point: Mapping[str, Any], args: Any) -> Tape:
+def write_loss(
+    loss: Callable[..., Any],
+    tree: Any,
+    point: Mapping[str, Any],
+    args: Any,
+    own_rules: bool = False,
+) -> Tape:
     """The tape of a loss of a tree of parameters, whose real leaves are at `point`."""
     try:
         parameters = list(inspect.signature(loss).parameters)[1:]
@@ -239,12 +256,13 @@ def write_loss(loss: Callable[..., Any], tree: Any, point: Mapping[str, Any], ar
         first = path[0].idx
         name = parameters[first] if first < len(parameters) else f"args[{first}]"
         names[len(names)] = name + jax.tree_util.keystr(path[1:])
-    return write(lambda point, *args: loss(tree.with_values(point), *args), point, args, names)
+    function = lambda point, *args: loss(tree.with_values(point), *args)  # noqa: E731
+    return write(function, point, args, names, own_rules)
 
 
 class _Writer:
-    def __init__(self, tape: Tape) -> None:
-        self.tape = tape
+    def __init__(self, tape: Tape, own_rules: bool) -> None:
+        self.tape, self.own_rules = tape, own_rules
 
     def run(
         self, jaxpr: Any, consts: Any, inputs: list[int], frames: Frames, inner: tuple[Any, ...]
@@ -256,7 +274,8 @@ class _Writer:
 
         def read(atom: Any) -> int:
             if isinstance(atom, Literal):
-                return self.tape.new(np.asarray(atom.val, atom.aval.dtype), False)
+                dtype = getattr(atom.aval, "dtype", None)
+                return self.tape.new(np.asarray(atom.val, dtype), False)
             return known[atom]
 
         for i, equation in enumerate(jaxpr.eqns):
@@ -281,7 +300,7 @@ class _Writer:
         if name == "cond":
             branch = params["branches"][int(np.asarray(tape.values[inputs[0]]))]
             return self.run(branch.jaxpr, branch.consts, inputs[1:], frames, (*inner, "cond"))
-        if body is not None:
+        if body is not None and not (self.own_rules and name.startswith("custom_vjp_call")):
             closed = body if isinstance(body, ClosedJaxpr) else ClosedJaxpr(body, ())
             called = str(params.get("name", name))
             if name == "custom_jvp_call" and self._is_function_of_entries(closed, inputs):
@@ -290,6 +309,10 @@ class _Writer:
             return self.run(closed.jaxpr, closed.consts, inputs, frames, (*inner, called))
         arrays = [tape.values[v] for v in inputs]
         active = [tape.active[v] and _floating(tape.values[v]) for v in inputs]
+        if any(tape.active[v] and np.iscomplexobj(tape.values[v]) for v in inputs):
+            raise UntapableError("complex values are not followed")
+        if any(tape.active[v] and np.iscomplexobj(tape.values[v]) for v in inputs):
+            raise UntapableError("complex values are not followed")
         if not any(active):
             return [tape.new(a, False) for a in self.values_of(equation, arrays)]
         if name in FLAT:
@@ -419,9 +442,7 @@ class _Writer:
             )
             if not bool(self.tape.values[go]):
                 return carry
-            carry = self.run(
-                body.jaxpr, body.consts, [*consts, *carry], frames, (*inner, "while")
-            )
+            carry = self.run(body.jaxpr, body.consts, [*consts, *carry], frames, (*inner, "while"))
         raise UntapableError("the loss has a loop that does not end")
 
     # -- Products ------------------------------------------------------------------------------
@@ -451,9 +472,7 @@ class _Writer:
         value = np.einsum(f"{left},{right}->{out}", arrays[0], arrays[1], optimize=True)
         pulls: dict[int, Pull] = {}
         if active[0]:
-            pulls[0] = Contract(
-                f"Z{out},{right}->Z{left}", inputs[1], arrays[1], arrays[0].shape
-            )
+            pulls[0] = Contract(f"Z{out},{right}->Z{left}", inputs[1], arrays[1], arrays[0].shape)
         if active[1]:
             pulls[1] = Contract(f"Z{out},{left}->Z{right}", inputs[0], arrays[0], arrays[1].shape)
         params = {**e.params, "spec": spec}
@@ -513,9 +532,7 @@ class _Writer:
         pull = reduction(arrays[0].shape, axes)
         return self.add("reduce_sum", inputs, value, e.params, frames, inner, {0: pull})
 
-    def _extreme(
-        self, e: Any, inputs: Any, arrays: Any, frames: Any, inner: Any, best: Any
-    ) -> int:
+    def _extreme(self, e: Any, inputs: Any, arrays: Any, frames: Any, inner: Any, best: Any) -> int:
         """What is shared at a tie is shared equally."""
         axes = tuple(e.params["axes"])
         value = best(arrays[0], axes)
@@ -569,12 +586,37 @@ class _Writer:
         )
         return index.reshape(-1, *index.shape[len(shape) :])
 
+    def _reduce_prod(
+        self, e: Any, inputs: Any, arrays: Any, active: Any, frames: Any, inner: Any
+    ) -> int | None:
+        axes = tuple(e.params["axes"])
+        value = np.prod(arrays[0], axes)
+        if not np.all(arrays[0]):
+            return None
+        pull = reduction(arrays[0].shape, axes)
+        weights = (np.expand_dims(value, axes) / arrays[0]).ravel()
+        move = Move(pull.rows, pull.cols, pull.shape, weights, value.shape)
+        return self.add("reduce_prod", inputs, value, e.params, frames, inner, {0: move})
+
+    def _sort(
+        self, e: Any, inputs: Any, arrays: Any, active: Any, frames: Any, inner: Any
+    ) -> int | None:
+        if len(inputs) != 1:
+            return None
+        axis = e.params["dimension"]
+        order = np.argsort(arrays[0], axis, kind="stable")
+        numbers = np.arange(arrays[0].size).reshape(arrays[0].shape)
+        index = np.take_along_axis(numbers, order, axis)
+        value = arrays[0].ravel()[index]
+        move = Move(np.arange(index.size), index.ravel(), value.shape, None, value.shape)
+        return self.add("sort", inputs, value, e.params, frames, inner, {0: move})
+
     def _cumsum(self, e: Any, inputs: Any, a: Any, active: Any, frames: Any, inner: Any) -> int:
         axis, reverse = e.params["axis"], e.params["reverse"]
 
         def run(x: Any, reverse: bool) -> Any:
-            return np.flip(np.cumsum(np.flip(x, axis), axis), axis) if reverse else np.cumsum(
-                x, axis
+            return (
+                np.flip(np.cumsum(np.flip(x, axis), axis), axis) if reverse else np.cumsum(x, axis)
             )
 
         pull = General(lambda ct: run(ct, not reverse), a[0].shape)
@@ -582,9 +624,7 @@ class _Writer:
 
     # -- Copies --------------------------------------------------------------------------------
 
-    def move(
-        self, e: Any, inputs: Any, arrays: Any, active: Any, frames: Any, inner: Any
-    ) -> int:
+    def move(self, e: Any, inputs: Any, arrays: Any, active: Any, frames: Any, inner: Any) -> int:
         """An operation that copies entries: which, is read off by copying their numbers."""
         name = e.primitive.name
         data = {
@@ -597,13 +637,18 @@ class _Writer:
                 return np.asarray(MOVES[name](arrays, e.params))
             return np.asarray(e.primitive.bind(*map(jnp.asarray, arrays), **e.params))
 
-        value = apply(arrays)
         numbered, offset, starts = list(arrays), 0, {}
         for k in data:
             size = int(np.size(arrays[k]))
             numbered[k] = offset + np.arange(size, dtype=np.int64).reshape(np.shape(arrays[k]))
             starts[k], offset = offset, offset + size
-        index = apply(numbered).ravel()
+        index = apply(numbered)
+        everything = np.concatenate([np.ravel(arrays[k]) for k in data])
+        inside = (index >= 0) & (index < offset)
+        value = everything[np.where(inside, index, 0)]
+        if not inside.all():  # What is out of bounds has a value of its own.
+            value = apply(arrays)
+        index = index.ravel()
         pulls: dict[int, Pull] = {}
         for k in data:
             if active[k]:
@@ -624,8 +669,7 @@ class _Writer:
             return [MOVES[name](arrays, params)]
         if name in ELEMENTWISE and all(_floating(a) for a in arrays):
             return [np.asarray(ELEMENTWISE[name][0](arrays, params))]
-        found = equation.primitive.bind(*map(_to_jax, arrays), **params)
-        return [_array(v) for v in (found if equation.primitive.multiple_results else [found])]
+        return [_array(v) for v in _bind(equation, [_to_jax(a) for a in arrays])]
 
     def _is_function_of_entries(self, closed: Any, inputs: list[int]) -> bool:
         """Is it made of element-wise operations on one array, as ReLU and SiLU are?"""
@@ -643,7 +687,9 @@ class _Writer:
                     return False
             return True
 
-        return simple(closed.jaxpr) and {tuple(v.aval.shape) for v in closed.jaxpr.outvars} == shapes
+        return (
+            simple(closed.jaxpr) and {tuple(v.aval.shape) for v in closed.jaxpr.outvars} == shapes
+        )
 
     def opaque(
         self, equation: Any, inputs: list[int], frames: Frames, inner: Any, entries: bool
@@ -652,8 +698,8 @@ class _Writer:
         tape, primitive, params = self.tape, equation.primitive, equation.params
         name = primitive.name
         if primitive.name == "custom_jvp_call":
-            name = str(getattr(params["call_jaxpr"].jaxpr.debug_info, "func_name", name))
-            name = name.split(" ")[0]
+            told = str(getattr(params["call_jaxpr"].jaxpr.debug_info, "func_name", name))
+            name = told.split(" ")[0]
         active = [k for k, v in enumerate(inputs) if tape.active[v] and _floating(tape.values[v])]
         arrays = [_to_jax(tape.values[v]) for v in inputs]
 
@@ -661,11 +707,7 @@ class _Writer:
             mixed = list(arrays)
             for k, a in zip(active, chosen, strict=True):
                 mixed[k] = a
-            if primitive.name == "custom_jvp_call":
-                bound = jax.jit(_as_custom_jvp(params))(*mixed)
-            else:
-                bound = primitive.bind(*mixed, **params)
-            return list(bound) if primitive.multiple_results else [bound]
+            return _bind(equation, mixed)
 
         chosen = [arrays[k] for k in active]
         try:
@@ -749,26 +791,22 @@ def windows(
     return np.where(outside, -1, index)
 
 
-def _as_custom_jvp(params: Any) -> Any:
-    from jax.extend.core import jaxpr_as_fun
+def _bind(equation: Any, arrays: Sequence[Any]) -> list[Any]:
+    """An operation's results, its own derivative rules included: a program of this one equation."""
+    variables: dict[Any, Any] = {
+        v: a for v, a in zip(equation.invars, arrays, strict=True) if not isinstance(v, Literal)
+    }
+    used = [v for v in equation.outvars if not isinstance(v, DropVar)]
+    empty = jax.make_jaxpr(lambda: ())().jaxpr
+    jaxpr = empty.replace(
+        invars=list(variables), outvars=used, eqns=[equation], effects=equation.effects
+    )
+    found = iter(jaxpr_as_fun(ClosedJaxpr(jaxpr, ()))(*variables.values()))
+    return [_nothing(v.aval) if isinstance(v, DropVar) else next(found) for v in equation.outvars]
 
-    closed, rule = params["call_jaxpr"], params["jvp_jaxpr_fun"]
 
-    @jax.custom_jvp
-    def function(*xs: Any) -> Any:
-        return jaxpr_as_fun(closed)(*xs)
-
-    def jvp(primals: Any, tangents: Any) -> Any:
-        nonzero = [False] * len(primals)
-        jaxpr, consts, zeros = rule.call_wrapped(*nonzero)
-        found = jaxpr_as_fun(ClosedJaxpr(jaxpr, consts))(*primals, *tangents)
-        n = len(found) - (len(zeros) - sum(zeros))
-        tangents_out = iter(found[n:])
-        outs = [jnp.zeros_like(o) if z else next(tangents_out) for o, z in zip(found[:n], zeros, strict=True)]
-        return list(found[:n]), outs
-
-    function.defjvp(jvp)
-    return function
+def _nothing(aval: Any) -> Any:
+    return jnp.zeros(aval.shape, aval.dtype)
 
 
 def _zero_cotangent(result: Any) -> Any:

@@ -7,7 +7,7 @@ import numpy as np
 
 from jaxnn.gradcheck.backward import Backward, add
 from jaxnn.gradcheck.compare import Float64Array
-from jaxnn.gradcheck.edits import Context, Label
+from jaxnn.gradcheck.places import Context, Label
 from jaxnn.gradcheck.tape import Op, Tape
 
 #: A pass that goes along every path is followed for so many steps.
@@ -34,6 +34,8 @@ def wholes(
     backward, tape = context.backward, context.tape
     now = backward.gradient()
     for path in wrong:
+        if path not in given:
+            continue
         value, true = np.asarray(given[path]), now[path]
         line = _first_use(tape, tape.leaves[path])
         floor = float(np.max(limits[path], initial=0.0))
@@ -47,13 +49,14 @@ def wholes(
                     and np.abs(of).max() > floor
                     and _near(value, of, floor)
                 ):
-                    said = f"is that by `{other}`: the two are mixed up, or one is copied"
+                    about = f"the derivative that belongs to `{other}` stands"
+                    said = f"in the place of that by `{path}`"
                     yield Whole(Label("swapped_leaves", said, 0.0), about, line, (path,), of.size)
         if (
             true.ndim == 2
             and value.shape == true.T.shape
             and _near(value, true.T, floor)
-            and not _near(true, true.T, floor)
+            and (value.shape != true.shape or not _near(true, true.T, floor))
         ):
             said = "is transposed"
             yield Whole(Label("transpose", said, 0.0), about, line, (path,), true.size)
@@ -69,16 +72,14 @@ def _near(a: Float64Array, b: Float64Array, floor: float) -> bool:
 def _where(context: Context, op: Op | None) -> str:
     if op is None:
         return ""
-    return f", used in `{context.source.expression(op)}` ({context.source.line(op)}),"
+    return f" in `{context.source.expression(op)}` ({context.source.line(op)})"
 
 
 def _first_use(tape: Tape, value: int) -> Op | None:
     return next((op for op in tape.ops if value in op.inputs and op.pulls), None)
 
 
-def _misshapen(
-    context: Context, path: str, value: Float64Array, floor: float
-) -> Iterator[Whole]:
+def _misshapen(context: Context, path: str, value: Float64Array, floor: float) -> Iterator[Whole]:
     """A broadcast parameter whose derivative still has the axes that it was broadcast along."""
     tape, backward = context.tape, context.backward
     leaf = tape.leaves[path]

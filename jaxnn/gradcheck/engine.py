@@ -1,0 +1,127 @@
+"""The doctor for any loss: its own backward pass, and the edit of it that gives wrong numbers."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxnn.gradcheck import search
+from jaxnn.gradcheck.backward import Backward
+from jaxnn.gradcheck.compare import Float64Array
+from jaxnn.gradcheck.reference import floating
+from jaxnn.gradcheck.report import Finding
+from jaxnn.gradcheck.tape import Tape, UntapableError, write, write_loss
+from jaxnn.gradcheck.telling import findings, unexplained
+
+Leaves = Mapping[str, Float64Array]
+Floors = Mapping[str, Float64Array | float]
+
+
+def explain_loss(
+    loss: Callable[..., Any],
+    tree: Any,
+    point: Mapping[str, Any],
+    args: Sequence[Any],
+    truth: Leaves,
+    given: Leaves,
+    floors: Floors,
+    seconds: float = search.SECONDS,
+) -> list[Finding] | None:
+    """What is wrong with the gradient `given` of a loss; None where the loss cannot be followed.
+
+    Every leaf that is wrong is in one finding. One whose code is "unknown" says between which lines
+    the mistake lies. All arrays are float64; `tree` has the parameters, `point` its real leaves.
+    """
+    tape = tape_of(lambda own: write_loss(loss, tree, point, args, own), truth, floors)
+    if tape is None:
+        return None
+    return told(tape, [np.ones(())], given, floors, seconds)
+
+
+def tape_of(
+    write: Callable[[bool], Tape],
+    truth: Leaves,
+    floors: Floors,
+    seeds: Callable[[Tape], list[Float64Array]] | None = None,
+) -> Tape | None:
+    """The tape whose backward pass gives the true gradient; None where there is none.
+
+    A function with a derivative rule of its own is inlined first; where the rule is another than
+    that of the function's operations, it is one operation.
+    """
+    for own_rules in (False, True):
+        try:
+            tape = write(own_rules)
+            ones = [np.ones(tape.shape(v)) for v in tape.outputs]
+            with np.errstate(all="ignore"):
+                gradient = Backward(tape, seeds(tape) if seeds else ones).gradient()
+        except (UntapableError, NotImplementedError, TypeError, ValueError, KeyError):
+            continue
+        if all(
+            gradient[path].shape == np.shape(true)
+            and bool((np.abs(gradient[path] - true) <= np.asarray(floors[path])).all())
+            for path, true in truth.items()
+        ):
+            return tape
+    return None
+
+
+def told(
+    tape: Tape,
+    seeds: Sequence[Float64Array],
+    given: Leaves,
+    floors: Floors,
+    seconds: float = search.SECONDS,
+) -> list[Finding]:
+    """The findings, those that explain something first."""
+    explained = search.explain(tape, seeds, given, floors, seconds)
+    return [*findings(explained), *unexplained(explained)]
+
+
+def explain_vjp(
+    function: Callable[..., Any],
+    tree: Any,
+    point: Mapping[str, Any],
+    cotangents: Sequence[Float64Array],
+    truths: Sequence[Leaves],
+    given: Sequence[Leaves],
+    floors: Sequence[Floors],
+    seconds: float = search.SECONDS,
+) -> list[Finding] | None:
+    """What is wrong with a vector-Jacobian product; None where the function cannot be followed.
+
+    `function(*tree.with_values(point))` has the real results whose cotangents, in one row each, are
+    `cotangents`; `truths`, `given` and `floors` are the products with each of them. The first is
+    explained, and an explanation must hold for the others too.
+    """
+
+    def results(point: Mapping[str, Any]) -> list[Any]:
+        return [r for r in jax.tree.leaves(function(*tree.with_values(point))) if floating(r)]
+
+    def seeds(tape: Tape, cotangent: Float64Array) -> list[Float64Array]:
+        sizes = [int(np.prod(tape.shape(v), dtype=int)) for v in tape.outputs]
+        parts = np.split(np.asarray(cotangent), np.cumsum(sizes)[:-1])
+        return [p.reshape(tape.shape(v)) for p, v in zip(parts, tape.outputs, strict=True)]
+
+    tape = tape_of(
+        lambda own: write(results, point, own_rules=own),
+        truths[0],
+        floors[0],
+        lambda tape: seeds(tape, cotangents[0]),
+    )
+    if tape is None:
+        return None
+    explained = search.explain(tape, seeds(tape, cotangents[0]), given[0], floors[0], seconds)
+    by_themselves = {p for hits in explained.findings if not hits[0].edits for p in hits[0].leaves}
+    for i in range(1, len(cotangents)):
+        again = Backward(tape, seeds(tape, cotangents[i]))
+        again.adopted = dict(explained.context.backward.adopted)
+        with np.errstate(all="ignore"):
+            again.run()
+        for path, value in again.gradient().items():
+            if path in explained.unexplained or path in by_themselves:
+                continue
+            if not (np.abs(value - given[i][path]) <= 4 * np.asarray(floors[i][path])).all():
+                return None
+    return [*findings(explained), *unexplained(explained)]
