@@ -13,6 +13,7 @@ from jaxnn.gradcheck.engine import explain_loss
 from jaxnn.gradcheck.explanations import sentence
 from jaxnn.gradcheck.networks import Layout, find_network
 from jaxnn.gradcheck.report import Finding
+from jaxnn.gradcheck.tape import argument_names
 from jaxnn.gradcheck.verdict import Floors, Intervals
 
 
@@ -88,9 +89,8 @@ def _diagnose(
 
 def _of_any_loss(case: Case, given: Leaves, floors: Floors) -> list[Finding]:
     """By the loss's own backward pass; what no edit of it explains, leaf by leaf."""
-    found = explain_loss(
-        case.loss, case.wide, case.point, case.wide_args, case.truth, given, floors
-    )
+    names = argument_names(case.loss, case.wide_args)
+    found = explain_loss(case.loss_at, case.point, names, case.truth, given, floors)
     if found is None:
         return diagnose_leaves(
             given, case.truth, floors, case.point, case.sizes(), case.example_gradients

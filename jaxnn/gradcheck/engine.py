@@ -11,7 +11,7 @@ from jaxnn.gradcheck.backward import Backward
 from jaxnn.gradcheck.compare import Float64Array
 from jaxnn.gradcheck.reference import floating
 from jaxnn.gradcheck.report import Finding
-from jaxnn.gradcheck.tape import Tape, UntapableError, write, write_loss
+from jaxnn.gradcheck.tape import Tape, UntapableError, write
 from jaxnn.gradcheck.telling import findings, unexplained
 
 Leaves = Mapping[str, Float64Array]
@@ -20,9 +20,8 @@ Floors = Mapping[str, Float64Array | float]
 
 def explain_loss(
     loss: Callable[..., Any],
-    tree: Any,
     point: Mapping[str, Any],
-    args: Sequence[Any],
+    names: Mapping[str, Any],
     truth: Leaves,
     given: Leaves,
     floors: Floors,
@@ -31,9 +30,10 @@ def explain_loss(
     """What is wrong with the gradient `given` of a loss; None where the loss cannot be followed.
 
     Every leaf that is wrong is in one finding. One whose code is "unknown" says between which lines
-    the mistake lies. All arrays are float64; `tree` has the parameters, `point` its real leaves.
+    the mistake lies. `loss(point)` is a function of the real parameters by name, all in float64;
+    `names` are the other arrays that the user has names for.
     """
-    tape = tape_of(lambda own: write_loss(loss, tree, point, args, own), truth, floors)
+    tape = tape_of(lambda own: write(loss, point, names, own), truth, floors)
     if tape is None:
         return None
     return told(tape, [np.ones(())], given, floors, seconds)

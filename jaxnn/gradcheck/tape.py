@@ -22,7 +22,8 @@ from jax.extend.core import ClosedJaxpr, DropVar, Literal, jaxpr_as_fun
 from jaxnn.errors import JaxnnError
 from jaxnn.gradcheck.compare import Float64Array
 from jaxnn.gradcheck.primitives import ELEMENTWISE, FLAT, MOVES
-from jaxnn.gradcheck.reference import UNTRACEABLE, float64_rules, in_this_width
+from jaxnn.gradcheck.program import UNTRACEABLE, Program, trace
+from jaxnn.gradcheck.reference import float64_rules
 
 #: A tape of more operations than this is not made.
 OPERATIONS = 5_000
@@ -188,54 +189,35 @@ class Tape:
 def write(
     function: Callable[..., Any],
     point: Mapping[str, Any],
-    args: Sequence[Any] = (),
-    names: Mapping[int, str] | None = None,
+    names: Mapping[str, Any] | None = None,
     own_rules: bool = False,
 ) -> Tape:
-    """The tape of `function(point, *args)` for real arrays by name; its results are `outputs`.
+    """The tape of `function(point)` for real arrays by name; its results are `outputs`.
 
-    A function with a `jax.custom_vjp` is inlined; with `own_rules` it is one operation.
+    `names` are other arrays that the user has names for. A function with a `jax.custom_vjp` is
+    inlined; with `own_rules` it is one operation.
 
     Raises UntapableError where there is something that it cannot write down.
     """
+    if any(np.iscomplexobj(v) for v in point.values()):
+        raise UntapableError("complex parameters are not followed")
     with float64_rules():
-        flat, structure = jax.tree.flatten(tuple(args))
-        traced_args = [i for i, a in enumerate(flat) if isinstance(a, np.ndarray | jax.Array)]
-
-        def of_arrays(point: Mapping[str, Any], arrays: Sequence[Any]) -> Any:
-            mixed = list(flat)
-            for i, a in zip(traced_args, arrays, strict=True):
-                mixed[i] = a
-            return function(point, *jax.tree.unflatten(structure, mixed))
-
-        arrays = [flat[i] for i in traced_args]
-        named = {p: np.asarray(v) for p, v in point.items()}
-        traced = jax.make_jaxpr(of_arrays)
-        if any(np.iscomplexobj(v) for v in named.values()):
-            raise UntapableError("complex parameters are not followed")
+        operand = {path: np.asarray(value) for path, value in point.items()}
         try:
-            closed = in_this_width(lambda: traced(named, arrays))
-        except Exception:
-            # It branches on its arguments' values: these are then part of the program.
-            traced = jax.make_jaxpr(lambda point: function(point, *args))
-            arrays, traced_args = [], []
-            try:
-                closed = in_this_width(lambda: traced(named))
-            except UNTRACEABLE as error:
-                raise UntapableError("the loss branches on its parameters' values") from error
+            program = function if isinstance(function, Program) else trace(function, operand)
+        except UNTRACEABLE as error:
+            raise UntapableError("the loss branches on its parameters' values") from error
         writer = _Writer(Tape(), own_rules)
         tape = writer.tape
         inputs = []
-        for path in sorted(named):  # as jax flattens a dict
-            tape.leaves[path] = tape.new(np.asarray(named[path], np.float64), True)
+        for path in sorted(operand):  # as jax flattens a dict
+            tape.leaves[path] = tape.new(np.asarray(operand[path], np.float64), True)
             tape.given_names[tape.leaves[path]] = path
             inputs.append(tape.leaves[path])
-        for i, array in zip(traced_args, arrays, strict=True):
-            inputs.append(tape.new(np.asarray(array), False))
-            if names and i in names:
-                tape.given_names[inputs[-1]] = names[i]
         with np.errstate(all="ignore"):
-            tape.outputs = writer.run(closed.jaxpr, closed.consts, inputs, (), ())
+            jaxpr, constants = program.closed.jaxpr, program.closed.consts
+            tape.outputs = writer.run(jaxpr, constants, inputs, (), ())
+        _name(tape, names or {})
     return tape
 
 
@@ -243,21 +225,51 @@ def write_loss(
     loss: Callable[..., Any],
     tree: Any,
     point: Mapping[str, Any],
-    args: Any,
+    args: Sequence[Any],
     own_rules: bool = False,
 ) -> Tape:
     """The tape of a loss of a tree of parameters, whose real leaves are at `point`."""
+    return write(
+        lambda point: loss(tree.with_values(point), *args),
+        point,
+        argument_names(loss, args),
+        own_rules,
+    )
+
+
+def argument_names(loss: Callable[..., Any], args: Sequence[Any]) -> dict[str, Any]:
+    """The arrays that a loss is given beside the parameters, by the user's names."""
     try:
         parameters = list(inspect.signature(loss).parameters)[1:]
     except (TypeError, ValueError):
         parameters = []
-    names: dict[int, str] = {}
-    for path, _ in jax.tree_util.tree_flatten_with_path(tuple(args))[0]:
+    found = {}
+    for path, value in jax.tree_util.tree_flatten_with_path(tuple(args))[0]:
         first = path[0].idx
         name = parameters[first] if first < len(parameters) else f"args[{first}]"
-        names[len(names)] = name + jax.tree_util.keystr(path[1:])
-    function = lambda point, *args: loss(tree.with_values(point), *args)  # noqa: E731
-    return write(function, point, args, names, own_rules)
+        if isinstance(value, np.ndarray | jax.Array) and not _key(value):
+            found[name + jax.tree_util.keystr(path[1:])] = np.asarray(value)
+    return found
+
+
+def _name(tape: Tape, names: Mapping[str, Any]) -> None:
+    """The user's names for the constants of the program that are these arrays."""
+    for name, array in names.items():
+        found = [
+            v
+            for v, value in enumerate(tape.values)
+            if tape.producer[v] < 0
+            and not tape.active[v]
+            and np.shape(value) == array.shape
+            and not _key(value)
+            and np.array_equal(np.asarray(value), array)
+        ]
+        for value in found or [tape.new(array, False)]:
+            tape.given_names.setdefault(value, name)
+
+
+def _key(value: Any) -> bool:
+    return isinstance(value, jax.Array) and bool(jnp.issubdtype(value.dtype, jax.dtypes.prng_key))
 
 
 class _Writer:
@@ -822,9 +834,7 @@ def _floating(value: Any) -> bool:
 
 def _array(value: Any) -> Any:
     """As an array of NumPy; what is none (a key) stays what it is."""
-    if isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
-        return value
-    return np.asarray(value)
+    return value if _key(value) else np.asarray(value)
 
 
 def _to_jax(value: Any) -> Any:
