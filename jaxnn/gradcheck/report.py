@@ -83,6 +83,7 @@ class GradientReport:
     precision: str = "float64"  #: the dtype in which the comparison was made
     title: str = "gradient"
     not_judged: str = ""  #: why it can be called neither right nor wrong; then `ok` is False
+    scope: str = ""  #: in what sense it is right, where not every derivative was compared by itself
 
     @property
     def cause(self) -> str | None:
@@ -153,8 +154,10 @@ class GradientReport:
             return f"CANNOT BE JUDGED  {self.title}, because {self.not_judged}"
         if self.ok:
             worst = max((leaf.noise for leaf in self.leaves), default=0.0)
+            scope = f", {self.scope}" if self.scope else ""
             return (
-                f"RIGHT  {self.title}: largest relative error {self.max_relative_error:.1e}, "
+                f"RIGHT  {self.title}{scope}: "
+                f"largest relative error {self.max_relative_error:.1e}, "
                 f"{worst:.2f} of what rounding in {self.precision} explains"
             )
         return f"WRONG  {self.title}{self._where()}, cause: {self.cause}"

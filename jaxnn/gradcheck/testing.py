@@ -16,7 +16,14 @@ def assert_gradients(
 
 
 def assert_vjp(
-    function: Callable[..., Any], *args: Any, reference: Callable[..., Any] | None = None
+    function: Callable[..., Any],
+    *args: Any,
+    reference: Callable[..., Any] | None = None,
+    derivative_of: Callable[..., Any] | None = None,
+    cotangent: Callable[..., Any] | None = None,
 ) -> GradientReport:
     """`check_vjp`, as an assertion."""
-    return check_vjp(function, *args, reference=reference).raise_if_wrong()
+    report = check_vjp(
+        function, *args, reference=reference, derivative_of=derivative_of, cotangent=cotangent
+    )
+    return report.raise_if_wrong()

@@ -1,202 +1,550 @@
 """`check_vjp`: the backward pass of a `jax.custom_vjp` function, against all of its Jacobian."""
 
-import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import NDArray
 
-from jaxnn.gradcheck import witness
+from jaxnn.errors import JaxnnError
 from jaxnn.gradcheck.causes import diagnose_leaves
 from jaxnn.gradcheck.compare import (
     NOISE_FACTOR,
+    Float64Array,
+    LeafReport,
     as_real,
     compare_leaf,
     epsilon,
     incomparable,
     largest,
 )
+from jaxnn.gradcheck.directions import (
+    Dispute,
+    along,
+    dispute,
+    first_output,
+    locate,
+    smooth_directions,
+)
 from jaxnn.gradcheck.explanations import sentence
 from jaxnn.gradcheck.hypotheses import BATCH
-from jaxnn.gradcheck.jacobian import Table, by_autodiff, by_differences
-from jaxnn.gradcheck.pullback import Leaves, Pullback
+from jaxnn.gradcheck.jacobian import (
+    COMPLETE,
+    Table,
+    Truth,
+    beside_kinks,
+    by_autodiff,
+    by_differences,
+    in_short_dtype,
+    plain_truth,
+    short_name,
+)
+from jaxnn.gradcheck.plain import without_rules
+from jaxnn.gradcheck.pullback import Leaves, Misshapen, Pullback, python_floats
 from jaxnn.gradcheck.reference import float64_rules, floating
 from jaxnn.gradcheck.report import Finding, GradientReport
+from jaxnn.gradcheck.rules import backward_misfit, forward_misfit, linearity
+from jaxnn.gradcheck.tree import Tree
+
+#: How many random cotangents a Jacobian that is too large to be written out is multiplied by.
+RANDOM = 3
+
+#: Up to so many examples are looked at one by one where the Jacobian is not written out.
+MANY = 64
+
+#: What the differences of the function can be trusted to, relative to its derivatives.
+COARSE = 1e-3
+
+ESTIMATOR = (
+    "Where the backward pass is meant to be another function's derivative (a straight-through "
+    "estimator), say which: derivative_of=…; where it changes its cotangent on purpose (a "
+    "gradient clip), say how: cotangent=…"
+)
 
 
 def check_vjp(
     function: Callable[..., Any],
     *args: Any,
     reference: Callable[..., Any] | None = None,
+    derivative_of: Callable[..., Any] | None = None,
+    cotangent: Callable[..., Any] | None = None,
     seed: int = 0,
 ) -> GradientReport:
     """Examine the vector-Jacobian product that jax.grad uses for `function` at `args`.
 
     The truth is autodiff of `reference`, the same function without a rule of its own, where one is
-    given; else central differences of `function` itself, extrapolated. All in float64. Every entry
-    of the Jacobian is compared, of every output by every real argument; above COMPLETE entries
-    random rows and columns of it, and the report's notes say how many.
+    given; else differences of `function` itself and, where they confirm it, autodiff of its forward
+    pass. All in float64. Python floats count as arrays.
 
-    Also: has it the form of the arguments, is it the same twice, does it scale with its cotangent,
-    and is it the same in the caller's dtype?
+    A Jacobian of up to COMPLETE numbers is compared entry by entry. A larger one is multiplied by
+    cotangents, random ones among them, that reach every entry: an entry that is wrong shows in
+    them, and the verdict says that sums were compared. Where there is only the function's own
+    values to compare with, the verdict says along how many directions.
 
-    Raises JaxnnError where no argument or no result is a real number, or a result is not finite.
+    Also: has the product the form of the arguments, is it the same twice, is it linear in its
+    cotangent, do entries that are tied share what belongs to them, and is it right in the caller's
+    dtype?
+
+    `derivative_of` is the function whose derivative is meant, for a backward pass that is not the
+    function's own: for a straight-through estimator the identity. `cotangent` is what is done on
+    purpose to the cotangent before: for a gradient clip `lambda g: jnp.clip(g, -1, 1)`. It is
+    given the results' tree, with None in place of integers. The report says what is then not
+    checked.
+
+    Raises JaxnnError where no argument or no result is a real number, one is complex, a result is
+    not finite, or nothing can be said.
     """
-    title = getattr(function, "__name__", "the function's backward pass")
+    title = _name(function)
+    args = python_floats(function, args)
     with float64_rules(), np.errstate(all="ignore"):
-        pullback = Pullback(function, args, np.random.default_rng(seed))
-        misfit = _misfit(pullback)
+        rng = np.random.default_rng(seed)
+        try:
+            pullback = Pullback(function, args, rng)
+        except (TypeError, ValueError, Misshapen) as error:
+            if (told := forward_misfit(error)) is not None:
+                return GradientReport(False, (), (told,), title=title)
+            raise
+        exam = _Exam(pullback, reference, derivative_of, cotangent)
+        findings = exam.findings()
+    if not findings and exam.table is not None:
+        findings = _in_the_callers_dtype(exam, function, args)
+    return GradientReport(
+        not findings,
+        exam.leaves,
+        tuple(findings),
+        notes=(exam.coverage, *exam.notes),
+        precision=exam.precision,
+        title=title + exam.declared,
+        scope=exam.scope,
+    )
+
+
+class _Exam:
+    """One examination: the truth that there is, and the table that it gives."""
+
+    def __init__(
+        self,
+        pullback: Pullback,
+        reference: Callable[..., Any] | None,
+        derivative_of: Callable[..., Any] | None,
+        cotangent: Callable[..., Any] | None,
+    ) -> None:
+        self.pullback, self.cotangent = pullback, cotangent
+        self.reference, self.meant = reference, derivative_of
+        self.notes: list[str] = []
+        self.leaves: tuple[LeafReport, ...] = ()
+        self.table: Table | None = None
+        self.truth: Truth | None = None
+        self.precision, self.coverage, self.scope = "float64", "nothing was compared", ""
+
+    @property
+    def declared(self) -> str:
+        """What the title says of a backward pass that is meant to be another's."""
+        meant = f", as the derivative of {_name(self.meant)}" if self.meant is not None else ""
+        changed = f", with its cotangent changed by {_name(self.cotangent)}"
+        return meant + (changed if self.cotangent is not None else "")
+
+    def findings(self) -> list[Finding]:
+        """What is wrong, in the order in which it would be looked for by hand."""
+        pullback = self.pullback
+        misfit = backward_misfit(pullback)
         if misfit:
-            nothing = tuple(
+            self.leaves = tuple(
                 incomparable(path, as_real(value), "not compared")
                 for path, value in pullback.point.items()
             )
-            return GradientReport(False, nothing, (misfit,), title=title)
-        findings = _values_differ(pullback, reference) or _linearity(pullback)
-        table = by_differences(pullback) if reference is None else by_autodiff(pullback, reference)
-        leaves = _compare(pullback, table)
-        if not findings and not all(leaf.ok for leaf in leaves):
-            findings = _diagnose(pullback, table)
-        right = not findings
-        testimony = _testimony(pullback, table)
-    if right and pullback.complete:
-        findings = _in_the_callers_dtype(pullback, table, function, args)
-    return GradientReport(
-        not findings,
-        leaves,
-        tuple(findings),
-        testimony,
-        (pullback.coverage,),
-        title=title,
-    )
+            return [misfit]
+        found = self._values()
+        if found and found[0].code == "nondeterministic":
+            return found
+        if self.cotangent is None:
+            found = found or linearity(pullback)
+        self._compare()
+        if not found and not all(leaf.ok for leaf in self.leaves):
+            found = self._diagnose()
+        if not found and not self.declared:
+            found = self._directions()
+        return found
 
+    def through(self, u: Float64Array) -> Any:
+        """The cotangent as it is meant to be used."""
+        if self.cotangent is None:
+            return u
+        tree = self.pullback.unflattened(jnp.asarray(u, self.pullback.outputs.dtype))
+        leaves = [leaf for leaf in jax.tree.leaves(self.cotangent(tree)) if floating(leaf)]
+        changed = as_real(jnp.concatenate([jnp.ravel(leaf) for leaf in leaves]))
+        if changed.shape != u.shape:
+            raise JaxnnError("expected cotangent= to return what it was given, in the same form")
+        return changed
 
-def _misfit(pullback: Pullback) -> Finding | None:
-    """The product must be a tree of real arrays like the arguments. JAX itself looks at that,
-    when the rule is first used."""
-    try:
-        product = pullback.rule(jnp.asarray(pullback.u, pullback.outputs.dtype))[0]
-    except (TypeError, ValueError) as error:
-        told = re.match(r"Custom VJP bwd rule must produce .*? (structure|type) ", str(error))
-        if told is None:
-            raise
-        code = "structure" if told[1] == "structure" else "shape"
-        detail = " ".join(str(error).split())
-        return Finding(code, "", sentence(code, "The product", detail=detail))
-    for path, value in product.items():
-        if not floating(value):
-            text = sentence("dtype", path, detail=f"dtype {value.dtype}")
-            return Finding("dtype", path, text)
-    return None
+    def _values(self) -> list[Finding]:
+        """The function is the same twice, and has the values of its forward rule and reference."""
+        pullback = self.pullback
+        found, again = as_real(pullback.outputs), pullback.again()
+        rounding = 1e3 * pullback.short_eps
+        if not _close(again, pullback.plain, rounding):
+            told = sentence("nondeterministic", "The function itself")
+            return [Finding("nondeterministic", "", told)]
+        if not _close(found, pullback.plain, rounding):
+            detail = "the result that the forward rule returns is not the function's own"
+            told = sentence("feed_forward", "the forward rule", detail=detail)
+            return [Finding("feed_forward", "", told)]
+        if self.meant is not None:
+            self._tell_what_is_not_checked(found)
+        if self.reference is None:
+            return []
+        expected = as_real(pullback.vector(self.reference)(pullback.point))
+        if _close(found, expected, rounding):
+            return []
+        told = sentence("feed_forward", "the function", detail="its values are not the reference's")
+        return [Finding("feed_forward", "", told)]
 
+    def magnitude(self, outputs: Any) -> float:
+        """How large the terms of a product with u are."""
+        assert self.table is not None
+        values = self.table.true
+        if self.table.cotangents is not None:
+            return 4 * largest(*values.values(), as_real(outputs))
+        sizes = {path: np.abs(true) for path, true in values.items()}
+        u = np.abs(self.pullback.u)
+        return largest(*self.pullback.contracted(sizes, u).values(), as_real(outputs))
 
-def _values_differ(pullback: Pullback, reference: Callable[..., Any] | None) -> list[Finding]:
-    """The function must have the values of its reference."""
-    if reference is None:
-        return []
-    expected = as_real(pullback.vector(reference)(pullback.point))
-    found = as_real(pullback.outputs)
-    floor = 1e3 * pullback.eps * largest(expected, found)
-    if expected.shape == found.shape and not np.any(np.abs(expected - found) > floor):
-        return []
-    told = sentence("feed_forward", "the function", detail="its values are not the reference's")
-    return [Finding("feed_forward", "", told)]
+    def own_truth(self, vector: Callable[..., Any], real: Leaves, named: Tree) -> Leaves | None:
+        """The true product in the caller's dtype, if autodiff goes through the function."""
+        given = self.meant or self.reference
+        try:
+            if given is not None:
+                vector = self.pullback.vector(given, named)
+            else:
+                vector = without_rules(vector, real, jvp_too=False)
+            outputs, pull = jax.vjp(vector, real)
+            product = pull(jnp.asarray(self.through(self.pullback.u), outputs.dtype))[0]
+        except Exception:  # A forward pass of NumPy, a callback, a while loop.
+            return None
+        return {path: as_real(value) for path, value in product.items()}
 
-
-def _linearity(pullback: Pullback) -> list[Finding]:
-    """bwd(u), bwd(u) again, bwd(v), bwd(−u), bwd(2u + v) and bwd(0) must fit together."""
-    u, again, v = pullback.pull(pullback.u), pullback.pull(pullback.u), pullback.pull(pullback.v)
-    minus, both = pullback.pull(-pullback.u), pullback.pull(2 * pullback.u + pullback.v)
-    zero = pullback.pull(0 * pullback.u)
-    for path in pullback.point:
-        floor = 1e3 * pullback.eps * largest(u[path], v[path], both[path])
-        if not all(np.isfinite(a[path]).all() for a in (u, v, both)):
-            continue
-        if not _same(u, again, path, floor):
-            return [Finding("nondeterministic", path, sentence("nondeterministic", path))]
-        if u[path].any() and _same(u, v, path, floor) and _same(u, minus, path, floor):
-            return [Finding("ignores_cotangent", path, sentence("ignores_cotangent", path))]
-        sums = 2 * u[path] + v[path] - both[path], u[path] + minus[path], zero[path]
-        if any(np.any(np.abs(wrong) > floor) for wrong in sums):
-            return [
-                Finding("nonlinear_in_cotangent", path, sentence("nonlinear_in_cotangent", path))
-            ]
-    return []
-
-
-def _compare(pullback: Pullback, table: Table) -> tuple[Any, ...]:
-    """Each argument's Jacobian, entry by entry."""
-    return tuple(
-        compare_leaf(path, pullback.given[path], true, table.floor[path], table.interval.get(path))
-        for path, true in table.true.items()
-    )
-
-
-def _diagnose(pullback: Pullback, table: Table) -> list[Finding]:
-    """The cause, looked for in the product with one random cotangent."""
-    widths = table.widths()
-    floors = {path: 2 * table.floor[path] + 2 * widths[path] for path in table.true}
-    if not pullback.complete:
-        return diagnose_leaves(pullback.given, table.true, floors, {}, {}, lambda: None)
-    results = jax.tree.leaves(pullback.function(*pullback.tree.with_values({})))
-    lead = np.shape(results[0])[:1]
-    m = lead[0] if lead and pullback.n_out % lead[0] == 0 and len(results) == 1 else 0
-
-    def examples() -> Leaves | None:
-        masks = (
-            np.eye(m).repeat(pullback.n_out // m, axis=1) if m else np.zeros((0, pullback.n_out))
+    def _tell_what_is_not_checked(self, found: Float64Array) -> None:
+        assert self.meant is not None
+        expected = as_real(self.pullback.vector(self.meant)(self.pullback.point))
+        if expected.shape != found.shape:
+            raise JaxnnError(
+                f"expected derivative_of= a function with {found.size} real results, as the "
+                f"function has, found {expected.size}"
+            )
+        far = largest(found - expected)
+        self.notes.append(
+            f"not checked: that this is the derivative of the function itself, whose values differ "
+            f"from those of {_name(self.meant)} by up to {far:.3g}"
         )
-        parts = [pullback.contracted(table.true, mask * pullback.u) for mask in masks]
-        return {p: np.stack([part[p] for part in parts]) for p in pullback.point} if m else None
 
-    return diagnose_leaves(
-        pullback.pull(pullback.u),
-        pullback.contracted(table.true, pullback.u),
-        pullback.contracted(floors, np.abs(pullback.u)),
-        {path: as_real(value) for path, value in pullback.point.items()},
-        {BATCH: m} if m else {},
-        examples,
-    ) or [Finding("unknown", path, sentence("unknown", path)) for path in list(pullback.point)[:1]]
+    def _compare(self) -> None:
+        """The table of derivatives, by the best truth that there is, and each argument's report."""
+        pullback = self.pullback
+        n_out, n_in = pullback.n_out, pullback.n_in
+        given = self.meant or self.reference
+        short = pullback.short_eps > pullback.eps or pullback.eps > epsilon(np.float64)
+        if given is not None:
+            self.truth = Truth(pullback, pullback.vector(given))
+        elif self.cotangent is not None or short or n_in * (n_in + n_out) > COMPLETE:
+            self.truth, note = plain_truth(pullback)
+            self.notes += [note] if note else []
+        else:
+            self.table = by_differences(pullback)
+        if self.truth is not None:
+            complete = n_out * (n_in + n_out) <= COMPLETE and self.cotangent is None
+            rows = None if complete else _cotangents(pullback, self.cotangent is not None)
+            self.table = by_autodiff(pullback, self.truth, rows, self.through)
+        elif self.table is not None and not self.table.ok():
+            self.table = beside_kinks(pullback, self.table)
+        if self.table is None:
+            self._only_directions()
+            return
+        self.leaves = self._reports(self.table)
+        if not all(leaf.ok for leaf in self.leaves) and pullback.short_eps > pullback.eps:
+            self._in_short_dtype()
+        self.coverage = f"complete: all {n_out} outputs by all {n_in} inputs"
+        if self.table.cotangents is not None:
+            count = len(self.table.cotangents)
+            self.coverage = (
+                f"in sums: all {n_out:,} outputs by all {n_in:,} inputs, the outputs added up with "
+                f"{count} sets of weights, {count - 2} of them random; entry by entry up to "
+                f"{COMPLETE:,} numbers"
+            )
+            self.scope = f"in {count} weighted sums of its outputs"
+        if self.cotangent is not None:
+            self.notes.append("not checked: that the product is linear in its cotangent")
+
+    def _in_short_dtype(self) -> None:
+        """Right to the rounding of a short dtype on the way, if no leaf has another scale."""
+        eps = self.pullback.short_eps
+        name = short_name(eps)
+        assert self.table is not None
+        table = in_short_dtype(self.table, eps, name)
+        reports = self._reports(table)
+        if all(leaf.ok and abs(leaf.ratio - 1) <= 4 * eps for leaf in reports):
+            self.table, self.leaves, self.precision = table, reports, name
+
+    def _reports(self, table: Table) -> tuple[LeafReport, ...]:
+        """Each argument's report. A sum of outputs with random weights is nobody's derivative: what
+        is shown is the derivative of their plain sum."""
+        reports = []
+        for path, true in table.true.items():
+            interval = table.interval.get(path)
+            given, floor = table.given[path], table.floor[path]
+            report = compare_leaf(path, given, true, floor, interval)
+            beyond = _beyond(table, path)
+            report = replace(report, ok=not beyond.any(), wrong=int(beyond.sum()))
+            if table.cotangents is not None:
+                shape = self.pullback.point[path].shape
+                one = interval and (interval[0][0].reshape(shape), interval[1][0].reshape(shape))
+                shown = compare_leaf(
+                    path,
+                    given[0].reshape(shape),
+                    true[0].reshape(shape),
+                    floor[0].reshape(shape),
+                    one,
+                )
+                report = replace(
+                    shown,
+                    ok=report.ok,
+                    noise=report.noise,
+                    relative_error=report.relative_error,
+                    wrong=int(beyond.any(axis=0).sum()),
+                )
+            reports.append(report)
+        return tuple(reports)
+
+    def _only_directions(self) -> None:
+        """No autodiff goes through the forward pass: its values are all that there is."""
+        self.leaves = tuple(
+            LeafReport(path, x.shape, True, 0.0, None, 0, 0, 1, 1, 0, 0, problem="along directions")
+            for path, x in self.pullback.point.items()
+        )
+
+    def _diagnose(self) -> list[Finding]:
+        """The cause, looked for in the products with two random cotangents: what both say."""
+        assert self.table is not None
+        wrong = [leaf.path for leaf in self.leaves if not leaf.ok]
+        unknown = [self._unknown(wrong)]
+        if self.cotangent is not None:
+            return unknown
+        first, second = (self._causes(u) for u in (self.pullback.u, self.pullback.v))
+        agreed = len(first) == len(second) and all(
+            (a.code, a.equation) == (b.code, b.equation)
+            and np.isclose(a.factor or 0, b.factor or 0, rtol=1e-6, atol=0)
+            for a, b in zip(first, second, strict=False)
+        )
+        return first if agreed and first and first[0].code != "unknown" else unknown
+
+    def _causes(self, u: Float64Array) -> list[Finding]:
+        pullback, table = self.pullback, self.table
+        assert table is not None
+        m = self._examples()
+        masks = np.eye(m).repeat(pullback.n_out // m, axis=1) if m else np.zeros((0, 1))
+
+        def examples() -> Leaves | None:
+            parts = [self._true(mask * u) for mask in masks]
+            return {p: np.stack([part[p] for part in parts]) for p in pullback.point} if m else None
+
+        return diagnose_leaves(
+            pullback.pull(u),
+            self._true(u),
+            self._floor(u),
+            {path: as_real(value) for path, value in pullback.point.items()},
+            {BATCH: m} if m else {},
+            examples,
+        )
+
+    def _true(self, u: Float64Array) -> Leaves:
+        assert self.table is not None
+        if self.table.cotangents is None:
+            return self.pullback.contracted(self.table.true, u)
+        assert self.truth is not None
+        return self.truth.pull(self.through(u))
+
+    def _floor(self, u: Float64Array) -> Leaves:
+        """The noise floor of a product, and twice the width of the kinks in it."""
+        assert self.table is not None
+        widths = self.table.widths()
+        if self.table.cotangents is None:
+            floors = {path: 2 * f + 2 * widths[path] for path, f in self.table.floor.items()}
+            return self.pullback.contracted(floors, np.abs(u))
+        return {
+            path: (2 * floor[0] + 4 * widths[path].max(0)).reshape(self.pullback.point[path].shape)
+            for path, floor in self.table.floor.items()
+        }
+
+    def _examples(self) -> int:
+        """How many examples the outputs are of, as far as their shape tells; 0 if it does not."""
+        results = jax.tree.leaves(self.pullback.results)
+        lead = np.shape(results[0])[:1]
+        m = lead[0] if lead and len(results) == 1 and self.pullback.n_out % lead[0] == 0 else 0
+        return m if self.table and (self.table.cotangents is None or m <= MANY) else 0
+
+    def _unknown(self, wrong: list[str]) -> Finding:
+        """Where in the Jacobian: an output, and the entry by which its derivative is wrong."""
+        place = self._place(wrong[0])
+        detail = f"{len(wrong)} arguments: {', '.join(wrong)}" if len(wrong) > 1 else ""
+        detail = "; ".join(filter(None, [detail, place]))
+        return Finding("unknown", wrong[0], sentence("unknown", wrong[0], detail=detail))
+
+    def _place(self, path: str) -> str:
+        """The worst entry of a small Jacobian; of a large one an entry found by halving."""
+        table, pullback = self.table, self.pullback
+        assert table is not None
+        if table.cotangents is None:
+            error = np.abs(table.given[path] - table.true[path]) / table.floor[path]
+            worst = int(np.where(_beyond(table, path), error, 0).argmax())
+            output, entry = divmod(worst, error.shape[1])
+            given, true = table.given[path][output], table.true[path][output]
+        elif self.cotangent is None and self.truth is not None:
+            entries, truth = _beyond(table, path).any(axis=0), self.truth
+            floor = table.floor[path][0]
+
+            def error_of(u: Float64Array) -> NDArray[np.bool_]:
+                off = pullback.pull(u)[path] - truth.pull(u)[path]
+                wrong: NDArray[np.bool_] = entries & ~(np.abs(off.ravel()) <= floor)
+                return wrong
+
+            found = first_output(
+                pullback.n_out, lambda mask: bool(error_of(mask * pullback.u).any())
+            )
+            if found is None:
+                return ""
+            unit = np.eye(1, pullback.n_out, found)[0]
+            given, true = pullback.pull(unit)[path].ravel(), truth.pull(unit)[path].ravel()
+            output, entry = found, int(np.abs(np.where(entries, given - true, 0)).argmax())
+        else:
+            return ""
+        return _entry(pullback, path, output, entry, given[entry], true[entry])
+
+    def _directions(self) -> list[Finding]:
+        """Along directions in which an output is smooth, the product must be its derivative.
+
+        It shows what no entry shows by itself: at a tie the shares of the tied entries add up to 1.
+        """
+        pullback = self.pullback
+        seen, top, error, count = np.zeros(pullback.n_out, bool), 0.0, 0.0, 0
+        for v in smooth_directions(pullback):
+            one = along(pullback, v)
+            count += 1
+            seen |= one.smooth
+            top, error = max(top, largest(one.derivative)), max(error, largest(one.error))
+            found = dispute(pullback, one)
+            if found is not None:
+                return [self._disputed(found)]
+        if self.table is not None:
+            return []
+        if not seen.any() or error > COARSE * top:
+            raise JaxnnError(
+                f"{_name(pullback.function)} cannot be judged by its values here, because they are "
+                "not smooth or not exact enough: give reference=, the same function in jax.numpy"
+            )
+        left = pullback.n_out - int(seen.sum())
+        kinks = f", {left} of its outputs, at kinks, not at all" if left else ""
+        self.scope = f"compared only along {count} directions{kinks}"
+        self.coverage = (
+            f"along {count} directions, two of them random, through all {pullback.n_in:,} inputs; "
+            "autodiff cannot go through the forward pass, and an error below 1e-8 of the whole is "
+            "not seen"
+        )
+        return []
+
+    def _disputed(self, found: Dispute) -> Finding:
+        path, index, given, true, smooth = locate(self.pullback, found)
+        entry = int(np.ravel_multi_index(index, self.pullback.point[path].shape)) if index else 0
+        place = _entry(self.pullback, path, found.output, entry, given, true)
+        if smooth and not np.isclose(given, true, rtol=1e-4, atol=1e-6 * max(1.0, abs(found.true))):
+            detail = f"by differences of the function; {place}"
+            if self.truth is not None:
+                detail = f"what autodiff makes of the reference is not its derivative: {place}"
+            return Finding("unknown", path, sentence("unknown", path, detail=detail))
+        text = (
+            f"The entries of {path} are wrong together: output {found.output} is smooth along a "
+            f"direction in which its derivative is {found.true:.6g}, and yours {found.given:.6g}, "
+            "though each entry by itself is possible. At a tie the shares of the tied entries add "
+            "up to 1."
+        )
+        return Finding("ties", path, text)
 
 
 def _in_the_callers_dtype(
-    pullback: Pullback, table: Table, function: Callable[..., Any], args: tuple[Any, ...]
+    exam: _Exam, function: Callable[..., Any], args: tuple[Any, ...]
 ) -> list[Finding]:
-    """The product with one cotangent, in the dtype and under the settings of the caller."""
+    """The product with one cotangent, in the dtype and under the settings of the caller.
+
+    It must be near the same rule's in float64, which has been found right, or near the truth in
+    the caller's dtype: a mask that is drawn at random may be another one in float64.
+    """
+    pullback, table = exam.pullback, exam.table
+    assert table is not None
     named = pullback.tree._replace(values=tuple(jax.tree.leaves(list(args))))
     real = named.real()
-    outputs, pull = jax.vjp(pullback.vector(function, named), real)
-    eps = max(epsilon(v.dtype) for v in (outputs, *real.values()))
+    vector = pullback.vector(function, named)
+    outputs, pull = jax.vjp(vector, real)
+    eps = max([pullback.short_eps, *(epsilon(v.dtype) for v in (outputs, *real.values()))])
     given = pull(jnp.asarray(pullback.u, outputs.dtype))[0]
-    expected = pullback.contracted(table.true, pullback.u)
-    size = pullback.contracted({p: np.abs(j) for p, j in table.true.items()}, np.abs(pullback.u))
-    for path, true in expected.items():
+    with float64_rules(), np.errstate(all="ignore"):
+        wide, size = pullback.pull(pullback.u), exam.magnitude(outputs)
+    size = max(size, largest(*wide.values()))
+    for path, expected in wide.items():
         value = as_real(given[path])
-        floor = NOISE_FACTOR * eps * largest(*size.values(), as_real(outputs))
-        width = pullback.contracted(table.widths(), np.abs(pullback.u))[path]
         if not np.isfinite(value).all():
             detail = f"in {outputs.dtype}"
             return [Finding("non_finite", path, sentence("non_finite", path, detail=detail))]
-        if np.any(np.abs(value - true) > floor + 2 * width + table.floor[path].max(initial=0.0)):
+        if np.all(np.abs(value - expected) <= NOISE_FACTOR * eps * size):
+            continue
+        own = exam.own_truth(vector, real, named)
+        if own is None and not _close(as_real(outputs), pullback.plain, 1e3 * eps):
+            exam.notes.append(f"not compared in {outputs.dtype}, where the values are others")
+            return []
+        same = own is not None and _close(as_real(outputs), pullback.plain, 1e3 * eps)
+        noise = largest(own[path] - expected) / eps if own is not None and same else 0.0
+        floor = NOISE_FACTOR * eps * max(size, min(noise, 1e3 * size))
+        if np.all(np.abs(value - expected) <= floor):
+            continue
+        if own is None or np.any(np.abs(value - own[path]) > floor):
             detail = f"in {outputs.dtype}; in float64 it is right"
             return [Finding("unknown", path, sentence("unknown", path, detail=detail))]
     return []
 
 
-def _testimony(pullback: Pullback, table: Table) -> Any:
-    """Central differences and Taylor slope of ⟨f, u⟩ along a random direction."""
-    if not pullback.complete:
-        return None
-    vector = jax.jit(pullback.vector(pullback.function))
-    return witness.examine(
-        lambda at: float(as_real(vector(at)) @ pullback.u),
-        pullback.point,
-        pullback.contracted(table.true, pullback.u),
-        pullback.pull(pullback.u),
-    )
+def _cotangents(pullback: Pullback, scaled: bool) -> Float64Array:
+    """Ones, alternating signs and random numbers; for a rule that need not be linear of all
+    sizes."""
+    n = pullback.n_out
+    fixed = np.ones(n), np.where(np.arange(n) % 2, -1.0, 1.0)
+    random = pullback.rng.standard_normal((RANDOM, n))
+    sizes = (1e-2, 1.0, 1e2) if scaled else (1.0,)
+    return np.stack([*fixed, *(size * u for u in random for size in sizes)])
 
 
-def _same(a: Leaves, b: Leaves, path: str, floor: float) -> bool:
-    return bool((np.abs(a[path] - b[path]) <= floor).all())
+def _beyond(table: Table, path: str) -> NDArray[np.bool_]:
+    """Which entries are wrong."""
+    given, true, floor = table.given[path], table.true[path], table.floor[path]
+    low, high = table.interval.get(path, (true, true))
+    return np.logical_not((given >= low - floor) & (given <= high + floor))
+
+
+def _entry(
+    pullback: Pullback, path: str, output: int, entry: int, given: float, true: float
+) -> str:
+    shape = pullback.point[path].shape
+    index = ", ".join(str(int(i)) for i in np.unravel_index(entry, shape))
+    by = f"{path}[{index}]" if index else path
+    return f"the derivative of output {output} by {by} is {true:.6g}, yours {given:.6g}"
+
+
+def _close(a: Float64Array, b: Float64Array, rounding: float) -> bool:
+    if a.shape != b.shape:
+        return False
+    return not np.any(np.abs(a - b) > rounding * largest(a, b))
+
+
+def _name(function: Any) -> str:
+    """The function's own name, that of a partial's function, or a description."""
+    name = getattr(getattr(function, "func", function), "__name__", "")
+    return name or "the function"

@@ -66,6 +66,11 @@ def affine(X, W, b):
 VECTOR, PAIR = normal((7,)), normal((7,), (7,))
 PRODUCT, SQUARE, ROWS = normal((5, 7), (7, 3)), normal((5, 5), (5, 5)), normal((5, 7))
 LAYER = normal((11, 7), (5, 7), (5,))
+LARGE, LARGE_PRODUCT = normal((61, 769)), normal((61, 97), (97, 31))
+
+
+def tanh_backward(g, x):
+    return (g * (1 - jnp.tanh(x) ** 2),)
 
 
 def wrong(name, code, function, backward, arguments):
@@ -101,6 +106,14 @@ VJP_FAULTS = [
           lambda seed: (normal((7,))(seed)[0].at[2].set(0),)),
     wrong("the last row lost", "partial", affine,
           lambda g, X, W, b: (g @ W, g[:-1].T @ X[:-1], g.sum(axis=0)), LAYER),
+    wrong("large VJPs: tanh is 0 where it is saturated", "partial|unknown", jnp.tanh,
+          lambda g, x: (jnp.where(jnp.abs(x) > 2.5, 0, tanh_backward(g, x)[0]),), LARGE),
+    wrong("large VJPs: one entry 1 % off", "scale", jnp.tanh,
+          lambda g, x: (jnp.asarray(tanh_backward(g, x)[0]).at[17, 5].multiply(1.01),), LARGE),
+    wrong("large VJPs: one weight's derivative 0", "partial", matmul,
+          lambda g, X, W: (g @ W.T, jnp.asarray(X.T @ g).at[3, 5].set(0)), LARGE_PRODUCT),
+    wrong("large VJPs: half of dX", "scale", matmul,
+          lambda g, X, W: (g @ W.T / 2, X.T @ g), LARGE_PRODUCT),
 ]  # fmt: skip
 
 VJP_CORRECT = [
@@ -114,5 +127,11 @@ VJP_CORRECT = [
           lambda g, X, W, b: (g @ W, jnp.einsum("mi,mj->ij", g, X), g.sum(axis=0)), LAYER),
     wrong("ReLU, 1 at the kink", "", jax.nn.relu, lambda g, x: (jnp.where(x >= 0, g, 0),),
           lambda seed: (normal((7,))(seed)[0].at[2].set(0),)),
-    wrong("tanh", "", jnp.tanh, lambda g, x: (g * (1 - jnp.tanh(x) ** 2),), ROWS),
+    wrong("tanh", "", jnp.tanh, tanh_backward, ROWS),
+    wrong("large VJPs: tanh", "", jnp.tanh, tanh_backward, LARGE),
+    wrong("large VJPs: matmul", "", matmul, lambda g, X, W: (g @ W.T, X.T @ g), LARGE_PRODUCT),
+    wrong("large VJPs: ReLU, 1/2 at the kinks", "", jax.nn.relu,
+          lambda g, x: (g * jnp.heaviside(x, 0.5),),
+          lambda seed: (jnp.maximum(LARGE(seed)[0], 0),)),
+    wrong("large VJPs: standardise", "", standardise, standardise_backward, LARGE),
 ]  # fmt: skip

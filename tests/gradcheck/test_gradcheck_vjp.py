@@ -100,13 +100,71 @@ def test_a_function_that_is_not_finite_cannot_be_checked():
         jaxnn.check_vjp(jnp.log, np.zeros(2))
 
 
-def test_above_a_size_that_is_stated_a_sample_is_compared():
-    args = arguments(((40, 30), (50, 30)))
-    report = jaxnn.check_vjp(by_hand(backward), *args, reference=affine)
-    assert report.ok
-    assert report.notes[0].startswith("sampled: 500 of 2000 outputs by ")
-    report = jaxnn.check_vjp(by_hand(with_w(lambda g, d: 1.1 * d)), *args, reference=affine)
-    assert (report.ok, report.cause, report.first_wrong) == (False, "scale", "W")
+def tanh_backward(g, x):
+    return (g * (1 - jnp.tanh(x) ** 2),)
+
+
+LARGE = [
+    (tanh_backward, True),
+    (lambda g, x: (jnp.where(jnp.abs(x) > 2.5, 0, tanh_backward(g, x)[0]),), False),
+    (lambda g, x: (jnp.asarray(tanh_backward(g, x)[0]).at[37, 411].multiply(1.01),), False),
+]
+
+
+@pytest.mark.parametrize("reference", [None, jnp.tanh])
+@pytest.mark.parametrize(("rule", "right"), LARGE, ids=["right", "saturated", "one entry"])
+def test_every_entry_of_a_large_jacobian_is_reached(rule, right, reference):
+    """Of 49,152² numbers nearly all are 0; the verdict says that they were compared in sums."""
+    (x,) = arguments(((64, 768),))
+    report = jaxnn.check_vjp(by_hand(rule, jnp.tanh), x, reference=reference)
+    assert report.ok is right
+    assert report.notes[0].startswith("in sums: all 49,152 outputs by all 49,152 inputs")
+    assert ("in 5 weighted sums of its outputs" in report.verdict) is right
+
+
+def test_the_report_says_where_a_large_jacobian_is_wrong():
+    (x,) = arguments(((64, 768),))
+    rule = LARGE[2][0]
+    report = jaxnn.check_vjp(by_hand(rule, jnp.tanh), x)
+    assert (report.cause, report.first_wrong) == ("scale", "x")
+    assert "1.01" in report.explanation
+    assert "(37, 411)" in report.explanation
+
+
+def test_a_large_forward_pass_that_autodiff_cannot_go_through_is_judged_along_directions():
+    def twice(x):
+        def step(state):
+            return state[0] + 1, jnp.sin(state[1])
+
+        return jax.lax.while_loop(lambda state: state[0] < 2, step, (0, x))[1]
+
+    def rule(g, x):
+        return (g * jnp.cos(jnp.sin(x)) * jnp.cos(x),)
+
+    def one_entry(g, x):
+        return (rule(g, x)[0].at[3, 5].set(0),)
+
+    (x,) = arguments(((64, 768),))
+    report = jaxnn.check_vjp(by_hand(rule, twice), x)
+    assert report.ok, str(report)
+    assert "compared only along 4 directions" in report.verdict
+    report = jaxnn.check_vjp(by_hand(one_entry, twice), x)
+    assert not report.ok
+    assert "by x[3, 5] is" in report.explanation
+
+
+def test_no_figure_of_a_random_cotangent_is_told():
+    """A row of the product is wrong by another factor with each cotangent."""
+
+    def rule(g, X, W):
+        dX, dW = backward(g, X, W)
+        return dX, dW.at[1].set((g[:-1] * (1 - affine(X, W)[:-1] ** 2)).T[1] @ X[:-1] * 0.5)
+
+    one, other = (
+        jaxnn.check_vjp(by_hand(rule), *arguments(), reference=affine, seed=seed) for seed in (0, 1)
+    )
+    assert not one.ok
+    assert one.explanation == other.explanation
 
 
 def test_another_function_than_its_reference():
@@ -123,6 +181,142 @@ def test_any_convention_at_the_kink_of_relu(at_zero, reference):
     x = np.array([0.0, -1.0, 2.0], np.float32)
     report = jaxnn.check_vjp(by_hand(rule, jax.nn.relu), x, reference=reference)
     assert report.ok
+
+
+@pytest.mark.parametrize("reference", [None, jax.nn.relu])
+@pytest.mark.parametrize("shape", [(5,), (64, 768)])
+def test_no_convention_outside_the_kink_of_relu(shape, reference):
+    def rule(g, x):
+        return (g * jnp.heaviside(x, 2.0),)
+
+    x = np.maximum(arguments((shape,))[0], 0)
+    assert not jaxnn.check_vjp(by_hand(rule, jax.nn.relu), x, reference=reference).ok
+
+
+@pytest.mark.parametrize("at_zero", [0.0, 0.5, 1.0])
+def test_kinks_that_meet_in_one_entry(at_zero):
+    W, w = arguments(((8, 5), (8,)))
+
+    def network(x):
+        return jax.nn.relu(W @ x) @ w
+
+    def rule(g, x):
+        z = W @ x
+        return ((g * w * jnp.where(z == 0, at_zero, jnp.heaviside(z, 0.0))) @ W,)
+
+    report = jaxnn.check_vjp(by_hand(rule, network), np.zeros(5, np.float32))
+    assert report.ok, str(report)
+
+
+def largest(x):
+    return x.max(axis=1)
+
+
+SHARES = [
+    (lambda top: top, False),
+    (lambda top: top / top.sum(1, keepdims=True), True),
+    (lambda top: jnp.where(jnp.cumsum(top, axis=1) == 1, top, 0), True),
+]
+
+
+@pytest.mark.parametrize("reference", [None, largest])
+@pytest.mark.parametrize(("width", "cause"), [(4, "ties"), (3000, "unknown")])
+@pytest.mark.parametrize(("share", "right"), SHARES, ids=["all", "equal", "first"])
+def test_tied_entries_share_the_gradient(share, right, width, cause, reference):
+    def rule(g, x):
+        return (g[:, None] * share((x == x.max(1, keepdims=True)).astype(x.dtype)),)
+
+    x = np.round(arguments(((6, width),))[0])
+    x[2, :2] = 9
+    report = jaxnn.check_vjp(by_hand(rule, largest), x, reference=reference)
+    assert report.ok is right, str(report)
+    assert report.cause == (None if right else cause)
+
+
+@pytest.mark.parametrize("new_key", [jax.random.PRNGKey, jax.random.key])
+@pytest.mark.parametrize("shape", [(5, 7), (64, 768)])
+def test_dropout_with_a_key_among_the_arguments(shape, new_key):
+    """In float64 JAX draws another mask than in float32."""
+
+    def dropout(x, key):
+        return jnp.where(jax.random.bernoulli(key, 0.5, x.shape), 2 * x, 0)
+
+    def rule(factor):
+        return lambda g, x, key: (
+            jnp.where(jax.random.bernoulli(key, 0.5, x.shape), factor * g, 0),
+            None,
+        )
+
+    args = *arguments((shape,)), new_key(0)
+    assert jaxnn.check_vjp(by_hand(rule(2), dropout), *args).ok
+    assert not jaxnn.check_vjp(by_hand(rule(1), dropout), *args).ok
+
+
+def test_a_straight_through_estimator_can_be_declared():
+    def identity(x):
+        return x
+
+    (x,) = arguments(((5,),))
+
+    def nearest(x):
+        return jnp.round(x)
+
+    estimator = by_hand(lambda g, x: (g,), nearest)
+    assert not jaxnn.check_vjp(estimator, x).ok
+    report = assert_vjp(estimator, x, derivative_of=identity)
+    assert "RIGHT  nearest, as the derivative of identity" in report.verdict
+    assert any(note.startswith("not checked: that this is the derivative") for note in report.notes)
+    wrong = by_hand(lambda g, x: (2 * g,), nearest)
+    assert not jaxnn.check_vjp(wrong, x, derivative_of=identity).ok
+
+
+def test_a_gradient_clip_can_be_declared():
+    def clip(g):
+        return jnp.clip(g, -1, 1)
+
+    def identity(x):
+        return x
+
+    (x,) = arguments(((5,),))
+    clipped = by_hand(lambda g, x: (clip(g),), identity)
+    assert jaxnn.check_vjp(clipped, x).cause == "nonlinear_in_cotangent"
+    report = assert_vjp(clipped, x, cotangent=clip)
+    assert "with its cotangent changed by clip" in report.verdict
+    assert "not checked: that the product is linear in its cotangent" in report.notes
+    other = by_hand(lambda g, x: (jnp.clip(g, -2, 2),), identity)
+    assert not jaxnn.check_vjp(other, x, cotangent=clip).ok
+
+
+FORWARD = [
+    (lambda x: jnp.tanh(x), "must return a pair"),
+    (lambda x: ((jnp.tanh(x),), x), "another result than the function"),
+    (lambda x: (jnp.tanh(x)[:1], x), "another shape than the function"),
+    (lambda x: (2 * jnp.tanh(x), x), "the result that the forward rule returns"),
+]
+
+
+@pytest.mark.parametrize(("forward", "told"), FORWARD)
+def test_a_forward_rule_that_returns_something_else_is_named(forward, told):
+    function = jax.custom_vjp(jnp.tanh)
+    function.defvjp(forward, lambda x, g: tanh_backward(g, x))
+    report = jaxnn.check_vjp(function, np.ones(3))
+    assert not report.ok
+    assert "forward rule" in report.explanation
+    assert told in report.explanation
+    assert "PyTreeDef" not in report.explanation
+
+
+def test_python_floats_are_arguments_unless_they_are_not_differentiated():
+    square = by_hand(lambda g, x: (2 * g * x,), lambda x: x * x)
+    assert jaxnn.check_vjp(square, 3.0).ok
+    power = jax.custom_vjp(lambda x, c: c * x**2, nondiff_argnums=(1,))
+    power.defvjp(lambda x, c: (c * x**2, x), lambda c, x, g: (2 * c * x * g,))
+    assert jaxnn.check_vjp(power, np.ones(3), 0.5).ok
+
+
+def test_complex_numbers_are_refused_in_words():
+    with pytest.raises(JaxnnError, match="complex128 in z"):
+        jaxnn.check_vjp(lambda z: z * z, np.array([1 + 2j]))
 
 
 def test_only_real_arrays_can_be_checked():
