@@ -11,7 +11,7 @@ from typing import Any
 from benchmarks import machine
 from benchmarks.contenders import CONTENDERS
 from benchmarks.setup import Setup
-from jaxnn import cli
+from jaxnn.commands import cli
 from jaxnn.errors import UsageError
 
 DESCRIPTION = """\

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from jaxnn import cli
+from jaxnn.commands import cli
 from jaxnn.errors import JaxnnError, UsageError
 
 EPILOG = """\

@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from jaxnn import cli
+from jaxnn.commands import cli
 from jaxnn.errors import JaxnnError, UsageError
+from jaxnn.io import command
 
 if TYPE_CHECKING:
-    from jaxnn.fit import Record
-    from jaxnn.trained import Trained
+    from jaxnn.runs.trained import Trained
+    from jaxnn.training.loop import Record
 
 DESCRIPTION = """\
 Print runs side by side in one table, with the settings in which they differ, and with --out draw
@@ -53,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.out and Path(args.out).suffix.lower() != ".png":
         raise UsageError(f"--out {args.out}: expected a file name that ends in .png")
 
-    from jaxnn.text import columns
+    from jaxnn.report.text import columns
 
     compared, failures = readable(args.runs)
     if not compared:
@@ -68,17 +69,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.out:
         if not any(run.history for run in compared):
             raise UsageError(f"--out {args.out}: expected a run with an epoch to draw, found none")
-        from jaxnn import canvas, plots
+        from jaxnn.report import canvas, plots
 
         canvas.write(Path(args.out), lambda: plots.comparison(curves(compared)))
         print(f"\ncurves in {args.out}")
-    return cli.USER_ERROR if failures else 0
+    return command.USER_ERROR if failures else 0
 
 
 def readable(names: Sequence[str]) -> tuple[list[Compared], list[JaxnnError]]:
     """The runs that can be read, and why others cannot. Of a sweep without a best run is said that
     it is left out."""
-    from jaxnn import display
+    from jaxnn.report import console as display
 
     compared: list[Compared] = []
     failures: list[JaxnnError] = []
@@ -127,8 +128,10 @@ def read(name: str) -> Compared:
 
     A finished run is compared without its curves where its checkpoints are gone.
     """
-    from jaxnn import display, runs, trained
     from jaxnn.errors import CheckpointError
+    from jaxnn.report import console as display
+    from jaxnn.runs import folder as runs
+    from jaxnn.runs import trained
 
     network = trained.load(Path(name), display.notice)
     try:

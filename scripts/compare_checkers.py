@@ -29,7 +29,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnn import cli
+from jaxnn.commands import cli
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 

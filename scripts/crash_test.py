@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jaxnn import cli
+from jaxnn.commands import cli
 
 DESCRIPTION = """\
 Start real training processes, kill them with SIGKILL at seeded random moments, and resume them.
@@ -173,7 +173,7 @@ def ended_within(process: subprocess.Popen[str], seconds: float) -> bool:
 def check(folder: Path, newest_before: Path | None, trained: bool) -> None:
     """After a kill every checkpoint is whole, and the newest is the one before it or a later one:
     each appears at once, by its renaming."""
-    from jaxnn import arrayfile
+    from jaxnn.io import arrayfile
 
     paths = checkpoints(folder)
     require(bool(paths) or not trained, "an epoch was reported, but there is no checkpoint")

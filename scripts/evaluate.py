@@ -5,14 +5,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jaxnn import cli
+from jaxnn.commands import cli
 from jaxnn.errors import UsageError
 
 if TYPE_CHECKING:
     from jaxnn.data import Dataset
-    from jaxnn.metrics import Report
-    from jaxnn.trained import Trained
-    from jaxnn.training import Evaluation
+    from jaxnn.runs.metrics import Report
+    from jaxnn.runs.trained import Trained
+    from jaxnn.training.step import Evaluation
 
 DESCRIPTION = """\
 Evaluate the network of a run on its test set, from its parameters alone, and print the table. The
@@ -46,7 +46,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Load, evaluate, print, compare."""
     args = parser().parse_args(argv)
 
-    from jaxnn import data, display, results, trained
+    from jaxnn import data
+    from jaxnn.report import console as display
+    from jaxnn.runs import results, trained
 
     network = trained.load(Path(args.run), display.notice)
     dataset = data.load(args.data or network.run.data["argument"], notify=display.notice)
@@ -122,7 +124,8 @@ def fitting(dataset: "Dataset", network: "Trained") -> "Dataset":
 
 def compared(network: "Trained", found: dict[str, float], table: str) -> int:
     """Say whether the run's record agrees; the exit status."""
-    from jaxnn import display, runs
+    from jaxnn.report import console as display
+    from jaxnn.runs import folder as runs
 
     folder, recorded = network.run.folder, network.result or {}
     differences = [

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from fuzz_targets import TARGETS, Target
-from jaxnn import cli
+from jaxnn.commands import cli
 from jaxnn.errors import JaxnnError, UsageError
 
 DESCRIPTION = """\
@@ -113,7 +113,7 @@ def fuzz(reader: str) -> None:
     import atheris
 
     # Else atheris sees the right checksum where it is compared, and forges it.
-    with atheris.instrument_imports(include=["jaxnn"], exclude=["jaxnn.arrayfile"]):
+    with atheris.instrument_imports(include=["jaxnn"], exclude=["jaxnn.io.arrayfile"]):
         judge = Judge(TARGETS[reader](), Path(tempfile.mkdtemp()))
     atheris.Setup(sys.argv, judge)
     atheris.Fuzz()

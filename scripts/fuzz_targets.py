@@ -204,7 +204,7 @@ def parameters() -> tuple[Mapping[str, Any], Mapping[str, Any]]:
     """Arrays and notes, as the folder of a finished run has them."""
     import numpy as np
 
-    from jaxnn.trained import FIGURES
+    from jaxnn.runs.trained import FIGURES
 
     a = {"W1": (3, 4), "b1": (3,), "W2": (2, 3), "b2": (2,)}
     notes = {
@@ -225,8 +225,8 @@ def parameters() -> tuple[Mapping[str, Any], Mapping[str, Any]]:
 
 def safetensors() -> Target:
     """The file of a finished run, as it is: a SHA-256 covers it."""
-    from jaxnn import arrayfile
-    from jaxnn.runs import PARAMETERS
+    from jaxnn.io import arrayfile
+    from jaxnn.runs.folder import PARAMETERS
 
     with tempfile.TemporaryDirectory() as place:
         arrayfile.save(Path(place, PARAMETERS), *parameters())
@@ -241,8 +241,9 @@ def safetensors() -> Target:
 
 def run_notes() -> Target:
     """What lies behind the checksum of a finished run: its notes, as JSON."""
-    from jaxnn import arrayfile, trained
-    from jaxnn.runs import PARAMETERS
+    from jaxnn.io import arrayfile
+    from jaxnn.runs import trained
+    from jaxnn.runs.folder import PARAMETERS
 
     values, notes = parameters()
 
@@ -258,9 +259,11 @@ def run_notes() -> Target:
 
 def checkpoint_notes() -> Target:
     """The same of a run that goes on."""
-    from jaxnn import arrayfile, data, runs
-    from jaxnn.config import Config
-    from jaxnn.fit import Progress, start
+    from jaxnn import data
+    from jaxnn.io import arrayfile
+    from jaxnn.runs import folder as runs
+    from jaxnn.training.config import Config
+    from jaxnn.training.loop import Progress, start
 
     record = {f"{s}_{m}": 0.5 for s in ("train", "test") for m in ("loss", "accuracy")}
     config = Config(epochs=2, n_h=(3,))
@@ -306,8 +309,9 @@ def image(form: str, checked: bytes | None = None) -> Target:
     import numpy as np
     from PIL import Image
 
-    from jaxnn import framing, images
-    from jaxnn.look import Look
+    from jaxnn.data import framing
+    from jaxnn.data import pictures as images
+    from jaxnn.data.look import Look
 
     pixels = (np.arange(48).reshape(6, 8) * 5).astype(np.uint8)
     file = io.BytesIO()

@@ -8,7 +8,7 @@ import venv
 from collections.abc import Sequence
 from pathlib import Path
 
-from jaxnn import cli
+from jaxnn.commands import cli
 
 DESCRIPTION = """\
 Make a fresh virtual environment that has the lowest version of every package that pyproject.toml

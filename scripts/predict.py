@@ -6,14 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from jaxnn import cli
+from jaxnn.commands import cli
 from jaxnn.errors import DataError, UsageError
+from jaxnn.io import command
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from jaxnn.images import Picture
-    from jaxnn.trained import Trained
+    from jaxnn.data.pictures import Picture
+    from jaxnn.runs.trained import Trained
 
 DESCRIPTION = """\
 Read digits from pictures: PNG, JPEG, CSV or NPY, of any size, dark on light or light on dark, one
@@ -71,7 +72,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.json and args.show:
         raise UsageError("--show: contradicts --json; expected one of the two")
 
-    from jaxnn import display, trained
+    from jaxnn.report import console as display
+    from jaxnn.runs import trained
 
     network = trained.load(Path(args.run), display.notice)
     readable, errors = read(network, args.images, args.prepare)
@@ -86,7 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         draw(Path(args.out), answers, network)
     for error in errors:
         print(f"error: {error}", file=sys.stderr)
-    return cli.USER_ERROR if errors else 0
+    return command.USER_ERROR if errors else 0
 
 
 def check_out(out: str | None, images: Sequence[str]) -> None:
@@ -106,8 +108,8 @@ def read(
 
     `anew` brings those of the training images' size into their form as well.
     """
-    from jaxnn.images import read as read_pictures
-    from jaxnn.trained import require_frame
+    from jaxnn.data.pictures import read as read_pictures
+    from jaxnn.runs.trained import require_frame
 
     frame, look = require_frame(network), None if anew else network.look
     readable, errors = list[tuple["Picture", "np.ndarray[Any, Any]"]](), []
@@ -133,8 +135,8 @@ def seen(picture: "Picture", network: "Trained") -> "np.ndarray[Any, Any]":
 
     Raises `DataError` where there is nothing in it, unless that is so in a training image too.
     """
-    from jaxnn.framing import prepare
-    from jaxnn.trained import require_frame
+    from jaxnn.data.framing import prepare
+    from jaxnn.runs.trained import require_frame
 
     given, look = picture.as_it_is, network.look
     if look is None:
@@ -148,7 +150,7 @@ def seen(picture: "Picture", network: "Trained") -> "np.ndarray[Any, Any]":
 
 def notice_strange(image: str, pictures: Sequence["Picture"], network: "Trained") -> None:
     """Say which pictures of a file are taken as they are though they look like another kind."""
-    from jaxnn import display
+    from jaxnn.report import console as display
 
     look = network.look
     strange = [
@@ -171,9 +173,9 @@ def answered(
     import jax.numpy as jnp
     import numpy as np
 
-    from jaxnn.activations import ACTIVATIONS
-    from jaxnn.committee import logits
-    from jaxnn.losses import softmax
+    from jaxnn.nn.activations import ACTIVATIONS
+    from jaxnn.nn.ensemble import logits
+    from jaxnn.nn.losses import softmax
 
     if not readable:
         return []
@@ -185,8 +187,8 @@ def answered(
 
 def table(answers: Sequence[Answer]) -> str:
     """One line per picture."""
-    from jaxnn.plots import percent
-    from jaxnn.text import columns
+    from jaxnn.report.plots import percent
+    from jaxnn.report.text import columns
 
     digits = len(answers[0].probabilities) <= 10
     rows = [["image", "digit" if digits else "class", "probability", "runner-up", "probability"]]
@@ -221,7 +223,7 @@ def inked(image: "np.ndarray[Any, Any]", network: "Trained") -> "np.ndarray[Any,
 
 def show(answers: Sequence[Answer], network: "Trained") -> None:
     """What the network saw, in characters."""
-    from jaxnn.text import blocks, printable
+    from jaxnn.report.text import blocks, printable
 
     for answer in answers:
         ink = inked(answer.seen, network)
@@ -230,7 +232,7 @@ def show(answers: Sequence[Answer], network: "Trained") -> None:
 
 def draw(path: Path, answers: Sequence[Answer], network: "Trained") -> None:
     """What was given beside what the network saw, as a picture."""
-    from jaxnn import canvas, plots
+    from jaxnn.report import canvas, plots
 
     captions = [
         f"{answer.best[0]}, {plots.percent(answer.probabilities[answer.best[0]])}\n"

@@ -6,15 +6,15 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jaxnn import cli
-from jaxnn.config import Config
+from jaxnn.commands import cli
 from jaxnn.errors import TrainingDivergedError, UsageError
+from jaxnn.training.config import Config
 
 if TYPE_CHECKING:
     from jaxnn.data import Dataset
     from jaxnn.gradcheck import GradientReport
-    from jaxnn.grid import Point
-    from jaxnn.sweep import Standing
+    from jaxnn.training.grid import Point
+    from jaxnn.training.sweep import Standing
 
 DESCRIPTION = """\
 Train a network for every combination of the values given, and for several seeds each, in one
@@ -152,9 +152,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
     configs = grid_of(args)
 
-    from jaxnn import compilation, data, display, runs, sweep, sweep_report
-    from jaxnn.grid import groups
-    from jaxnn.interrupt import Interrupted, until_interrupted
+    from jaxnn import compilation, data
+    from jaxnn.report import console as display
+    from jaxnn.report import sweep as sweep_report
+    from jaxnn.runs import folder as runs
+    from jaxnn.training import sweep
+    from jaxnn.training.grid import groups
+    from jaxnn.training.interrupt import Interrupted, until_interrupted
 
     runs.require_new(args.out, runs.ANOTHER)
     sweep.use_every_core(len(configs))
@@ -186,7 +190,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def grid_of(args: argparse.Namespace) -> list[Config]:
     """Every run, those of a point beside each other."""
-    from jaxnn.grid import grid
+    from jaxnn.training.grid import grid
 
     if args.seed + args.seeds > 2**32:
         raise UsageError(
@@ -215,7 +219,7 @@ def require_batches(dataset: "Dataset", configs: Sequence[Config]) -> None:
 
 def verified(dataset: "Dataset", config: Config) -> "GradientReport":
     """The verdict on the gradients of a group's network."""
-    from jaxnn import experiment
+    from jaxnn.commands import experiment
 
     return experiment.verify(dataset, config)
 
@@ -232,8 +236,10 @@ def report(
 
     Raises `TrainingDivergedError` where no point is left to choose.
     """
-    from jaxnn import display, runs, sweep_report
-    from jaxnn.grid import best_point, points
+    from jaxnn.report import console as display
+    from jaxnn.report import sweep as sweep_report
+    from jaxnn.runs import folder as runs
+    from jaxnn.training.grid import best_point, points
 
     found = points(latest.histories, latest.diverged)
     data = runs.describe(dataset, args.data)
@@ -260,8 +266,12 @@ def keep(
     pictures: bool,
 ) -> None:
     """The best run of the best point, as a folder; with its results if it has all its epochs."""
-    from jaxnn import display, experiment, guessing, runs, sweep_report
-    from jaxnn.grid import best_run, groups
+    from jaxnn.commands import experiment
+    from jaxnn.report import console as display
+    from jaxnn.report import sweep as sweep_report
+    from jaxnn.runs import folder as runs
+    from jaxnn.training import guessing
+    from jaxnn.training.grid import best_run, groups
 
     config = best_run(best)
     progress = latest.progress(config)

@@ -8,21 +8,22 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from jaxnn import cli, cluster
-from jaxnn.config import LEARNING_RATES, Config
+from jaxnn.commands import cli
+from jaxnn.commands.flags import ACTIVATIONS, add_beyond, add_devices, learning_rates
 from jaxnn.errors import PeerLostError, StorageError, TrainingDivergedError, UsageError
-from jaxnn.flags import ACTIVATIONS, add_beyond, add_devices, learning_rates
-from jaxnn.interval import EVERY_EPOCH, Interval
-from jaxnn.recipes import RECIPES, listing
-from jaxnn.recipes import configuration as recipe
+from jaxnn.runs.interval import EVERY_EPOCH, Interval
+from jaxnn.training import processes as cluster
+from jaxnn.training.config import LEARNING_RATES, Config
+from jaxnn.training.recipes import RECIPES, listing
+from jaxnn.training.recipes import configuration as recipe
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from jaxnn.data import Dataset
-    from jaxnn.fit import Engine, Progress
     from jaxnn.gradcheck import GradientReport
-    from jaxnn.runs import Run
+    from jaxnn.runs.folder import Run
+    from jaxnn.training.loop import Engine, Progress
 
 DESCRIPTION = """\
 Train the network of "Build Neural Network from scratch on MNIST Dataset": by default 784-64-10,
@@ -204,9 +205,14 @@ def command(
 
 def assist(given: Mapping[str, Any], options: Options) -> int:
     """Compute this process's share of a run, and write nothing."""
-    from jaxnn import compilation, data, display, experiment, feeding, parallel, runs
-    from jaxnn.fit import fit, start
-    from jaxnn.interrupt import Interrupted, until_interrupted
+    from jaxnn import compilation, data
+    from jaxnn.commands import experiment
+    from jaxnn.report import console as display
+    from jaxnn.runs import folder as runs
+    from jaxnn.training import feeding
+    from jaxnn.training import mesh as parallel
+    from jaxnn.training.interrupt import Interrupted, until_interrupted
+    from jaxnn.training.loop import fit, start
 
     compilation.keep_programs(data.cache_dir() / "compiled")
     mesh = parallel.mesh(options.devices)
@@ -236,8 +242,13 @@ def assist(given: Mapping[str, Any], options: Options) -> int:
 
 def begin(given: Mapping[str, Any], options: Options) -> int:
     """A new run. Its folder is made only when nothing is left that could be wrong."""
-    from jaxnn import compilation, data, display, experiment, feeding, parallel, runs
-    from jaxnn.fit import start
+    from jaxnn import compilation, data
+    from jaxnn.commands import experiment
+    from jaxnn.report import console as display
+    from jaxnn.runs import folder as runs
+    from jaxnn.training import feeding
+    from jaxnn.training import mesh as parallel
+    from jaxnn.training.loop import start
 
     runs.require_new(given.get("out"))
     compilation.keep_programs(data.cache_dir() / "compiled")
@@ -264,7 +275,12 @@ def begin(given: Mapping[str, Any], options: Options) -> int:
 
 def resume(given: Mapping[str, Any], options: Options) -> int:
     """Go on with a run from its latest whole checkpoint."""
-    from jaxnn import compilation, data, display, experiment, feeding, parallel, runs
+    from jaxnn import compilation, data
+    from jaxnn.commands import experiment
+    from jaxnn.report import console as display
+    from jaxnn.runs import folder as runs
+    from jaxnn.training import feeding
+    from jaxnn.training import mesh as parallel
 
     compilation.keep_programs(data.cache_dir() / "compiled")
     mesh = parallel.mesh(options.devices)
@@ -346,7 +362,8 @@ def agreeing_with_run(config: Config, given: Mapping[str, Any]) -> Config:
 
 def loaded(argument: str, options: Options) -> "Dataset":
     """The data set, its images on the disk where a device may not hold them either."""
-    from jaxnn import data, display
+    from jaxnn import data
+    from jaxnn.report import console as display
 
     return data.load(argument, notify=display.notice, memory=options.memory)
 
@@ -387,9 +404,12 @@ def train(
     options: Options,
 ) -> int:
     """Train for the epochs that are left, then open the test set and write the results."""
-    from jaxnn import display, experiment, guessing, runs
-    from jaxnn.fit import fit
-    from jaxnn.interrupt import Interrupted, until_interrupted
+    from jaxnn.commands import experiment
+    from jaxnn.report import console as display
+    from jaxnn.runs import folder as runs
+    from jaxnn.training import guessing
+    from jaxnn.training.interrupt import Interrupted, until_interrupted
+    from jaxnn.training.loop import fit
 
     if options.joined:
         options.joined.tell(str(run.folder).encode())

@@ -4,10 +4,13 @@ import functools
 import time
 from pathlib import Path
 
-from jaxnn import data, display, results, runs
-from jaxnn.config import Config
+from jaxnn import data
 from jaxnn.data import Dataset
-from jaxnn.fit import Progress, fit, start
+from jaxnn.report import console as display
+from jaxnn.runs import folder as runs
+from jaxnn.runs import results
+from jaxnn.training.config import Config
+from jaxnn.training.loop import Progress, fit, start
 
 CONFIG = Config(epochs=12, batch_size=16, n_h=(24,))
 

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from jaxnn.config import Config
 from jaxnn.data import Dataset
+from jaxnn.training.config import Config
 
 CONFIG = Config(epochs=5, batch_size=8, n_h=(7,))
 

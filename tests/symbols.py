@@ -19,10 +19,10 @@ from jax.flatten_util import ravel_pytree
 from scipy.special import erfc
 from scipy.stats import norm as normal
 
-from jaxnn import initialisation, losses, mlp, optimisers, regularisation
-from jaxnn.activations import ACTIVATIONS, Activation
-from jaxnn.metrics import classification_report
-from jaxnn.training import init_state, train_epoch, train_step
+from jaxnn.nn import initialisation, losses, mlp, optimisers, regularisation
+from jaxnn.nn.activations import ACTIVATIONS, Activation
+from jaxnn.runs.metrics import classification_report
+from jaxnn.training.step import init_state, train_epoch, train_step
 
 from .formula import Off
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from . import commands
+from . import shell
 
-README = (commands.ROOT / "README.md").read_text()
+README = (shell.ROOT / "README.md").read_text()
 
 
 def blocks(language):
@@ -27,7 +27,7 @@ def test_there_are_calls_to_check():
 @pytest.mark.parametrize("call", script_calls())
 def test_every_command_has_its_script_and_its_flags(call):
     path, *words = shlex.split(call.replace("…", ""))
-    known = commands.script(Path(path).stem).parser()._option_string_actions
+    known = shell.script(Path(path).stem).parser()._option_string_actions
     assert {word.split("=")[0] for word in words if word.startswith("--")} <= known.keys()
 
 
@@ -35,10 +35,8 @@ def test_every_module_in_the_table_exists():
     table = README.split("Where to find what:")[1].split("Imports run one way")[0]
     names = re.findall(r"`([a-z_/]+(?:\.py|/))`", table)
     assert len(names) > 8
-    places = [commands.ROOT / name for name in names]
-    assert all(
-        place.exists() or (commands.ROOT / "jaxnn" / place.name).exists() for place in places
-    )
+    places = [(shell.ROOT / name, shell.ROOT / "jaxnn" / name) for name in names]
+    assert all(place.exists() or below.exists() for place, below in places)
 
 
 def test_the_library_example_runs(capsys):
@@ -49,6 +47,6 @@ def test_the_library_example_runs(capsys):
 
 def test_the_backward_pass_is_quoted_as_it_is():
     (quoted,) = (block for block in blocks("python") if "loss.derivative" in block)
-    source = (commands.ROOT / "jaxnn" / "mlp.py").read_text()
+    source = (shell.ROOT / "jaxnn" / "nn" / "mlp.py").read_text()
     tokens = re.sub(r"#.*", "", quoted).split()
     assert " ".join(tokens) in " ".join(source.split())

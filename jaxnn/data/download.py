@@ -22,7 +22,7 @@ from jaxnn.data.deflate import GZIP, inflate
 from jaxnn.data.field import STEP
 from jaxnn.data.progress import Progress, Report, bars
 from jaxnn.errors import DataError
-from jaxnn.files import write_bytes
+from jaxnn.io.files import write_bytes
 
 
 class File(NamedTuple):

@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jaxnn.data.field import Field
+from jaxnn.data.memory import fits
 from jaxnn.data.scratch import assembled
 from jaxnn.errors import DataError
-from jaxnn.memory import fits
 
 #: How far a float may be from a multiple of 1/255.
 TOLERANCE = 1e-6

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from jaxnn.data.memory import MEBIBYTE
 from jaxnn.data.places import cache_dir, expand
 from jaxnn.errors import StorageError
-from jaxnn.memory import MEBIBYTE
 
 Values = NDArray[Any]
 

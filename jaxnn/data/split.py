@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 
 from jaxnn.data.dataset import Dataset
+from jaxnn.data.memory import MEBIBYTE, fits
 from jaxnn.data.scratch import Values, assembled
 from jaxnn.errors import UsageError
-from jaxnn.memory import MEBIBYTE, fits
 
 
 def with_validation(

@@ -15,7 +15,7 @@ LARGEST_ARRAY = 1 << 40
 #: Classes that a line names.
 SHOWN = 8
 
-#: Images in one array: as many as can be put in a random order (`jaxnn.shuffle`).
+#: Images in one array: as many as can be put in a random order (`jaxnn.training.shuffle`).
 LARGEST_COUNT = 1 << 31
 
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
-from jaxnn.activations import ACTIVATIONS
 from jaxnn.compilation import QUICKLY
 from jaxnn.gradcheck.causes import Notation, diagnose_network, named, origin
 from jaxnn.gradcheck.compare import (
@@ -26,6 +25,7 @@ from jaxnn.gradcheck.network import floors_of, network_at, testimony
 from jaxnn.gradcheck.numpy_activations import FUNCTIONS
 from jaxnn.gradcheck.reference import float64_rules, network_truth, order
 from jaxnn.gradcheck.report import Finding, GradientReport
+from jaxnn.nn.activations import ACTIVATIONS
 
 if TYPE_CHECKING:
     from jaxnn.gradcheck.homework import Setting

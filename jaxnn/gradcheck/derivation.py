@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnn.activations import ACTIVATIONS, Activation
 from jaxnn.gradcheck.compare import Float64Array
 from jaxnn.gradcheck.hypotheses import Mark, near
 from jaxnn.gradcheck.numpy_activations import FUNCTIONS, sigmoid, softmax
 from jaxnn.gradcheck.reference import float64_rules, order
+from jaxnn.nn.activations import ACTIVATIONS, Activation
 
 Derivatives = Mapping[str, Float64Array]
 

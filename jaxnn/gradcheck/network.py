@@ -10,8 +10,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxnn import mlp
-from jaxnn.activations import Activation, sigmoid
 from jaxnn.compilation import QUICKLY
 from jaxnn.gradcheck import witness
 from jaxnn.gradcheck.causes import Notation, diagnose_leaves, diagnose_network
@@ -28,7 +26,9 @@ from jaxnn.gradcheck.explanations import sentence
 from jaxnn.gradcheck.hypotheses import BATCH
 from jaxnn.gradcheck.reference import cast, float64_rules, network_truth, order
 from jaxnn.gradcheck.report import Finding, GradientReport, Witness
-from jaxnn.losses import Loss, softmax_cross_entropy
+from jaxnn.nn import mlp
+from jaxnn.nn.activations import Activation, sigmoid
+from jaxnn.nn.losses import Loss, softmax_cross_entropy
 
 BackPropagate = Callable[..., Mapping[str, Array]]
 Leaves = Mapping[str, Float64Array]

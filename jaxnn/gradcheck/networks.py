@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from jaxnn.activations import ACTIVATIONS
 from jaxnn.gradcheck.compare import Float64Array, largest
 from jaxnn.gradcheck.derivation import HEADS, Derivation, derivation
 from jaxnn.gradcheck.hypotheses import near
+from jaxnn.nn.activations import ACTIVATIONS
 
 Leaves = Mapping[str, Float64Array]
 Floors = Mapping[str, Float64Array | float]

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxnn.activations import Activation
-from jaxnn.losses import Loss, softmax_cross_entropy
-from jaxnn.mlp import NO_MASKS, Masks, depth, feed_forward
+from jaxnn.nn.activations import Activation
+from jaxnn.nn.losses import Loss, softmax_cross_entropy
+from jaxnn.nn.mlp import NO_MASKS, Masks, depth, feed_forward
 
 
 @contextmanager

@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxnn import mlp
-from jaxnn.activations import ACTIVATIONS
 from jaxnn.gradcheck.network import Extras, derivatives_of, verdicts
 from jaxnn.gradcheck.report import GradientReport
-from jaxnn.losses import Distilled, distillation
+from jaxnn.nn import mlp
+from jaxnn.nn.activations import ACTIVATIONS
+from jaxnn.nn.losses import Distilled, distillation
 
 
 class Shape(NamedTuple):

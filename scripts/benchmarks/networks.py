@@ -14,11 +14,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.problem import Spec, examples
-from jaxnn.config import Config
 from jaxnn.data import Dataset, with_validation
-from jaxnn.fit import compiled_epoch, hyperparameters, initial_state, lot
-from jaxnn.mlp import Params
-from jaxnn.sweep import Program, use_every_core
+from jaxnn.nn.mlp import Params
+from jaxnn.training.config import Config
+from jaxnn.training.loop import compiled_epoch, hyperparameters, initial_state, lot
+from jaxnn.training.sweep import Program, use_every_core
 
 Grid = Sequence[tuple[int, float]]
 Ways = tuple[Callable[[int], float], Callable[[], list[Params]]]

@@ -80,8 +80,8 @@ def write(spec: Spec) -> tuple[list[int], int]:
 
     Returns the sizes of the layers, (n_x, n_1, …, C), and the number of examples.
     """
-    from jaxnn.config import Config
-    from jaxnn.fit import lot, start
+    from jaxnn.training.config import Config
+    from jaxnn.training.loop import lot, start
 
     images, _, _, n_classes = examples(spec)
     config = Config(n_h=tuple(spec.n_h), seed=spec.seed, lr=spec.lr, beta=spec.beta)

@@ -83,9 +83,9 @@ def answer(request: Mapping[str, Any]) -> Result:
     import jax.numpy as jnp
 
     from jaxnn import data
-    from jaxnn.config import Config
-    from jaxnn.fit import epoch_program, initial_state, lot
-    from jaxnn.plan import plan
+    from jaxnn.training.config import Config
+    from jaxnn.training.loop import epoch_program, initial_state, lot
+    from jaxnn.training.plan import plan
 
     dataset, config = data.load(request["data"], progress=None), Config()
     ours = plan(config, dataset.n_train)

@@ -3,10 +3,10 @@
 import jax
 import jax.numpy as jnp
 
-from jaxnn.config import Config
 from jaxnn.data import Dataset
-from jaxnn.fit import compiled_epoch, hyperparameters
-from jaxnn.training import init_state
+from jaxnn.training.config import Config
+from jaxnn.training.loop import compiled_epoch, hyperparameters
+from jaxnn.training.step import init_state
 
 
 def prepare(problem):

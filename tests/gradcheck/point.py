@@ -4,8 +4,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from jaxnn.activations import ACTIVATIONS
 from jaxnn.gradcheck.network import network_at
+from jaxnn.nn.activations import ACTIVATIONS
 
 SIZES = {2: (17, 11, 7, 5), 3: (17, 11, 7, 13, 5)}
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 import jaxnn
-from jaxnn import mlp
 from jaxnn.errors import JaxnnError
 from jaxnn.gradcheck.report import GradientError
 from jaxnn.gradcheck.testing import assert_gradients
+from jaxnn.nn import mlp
 
 from .point import network
 
@@ -176,7 +176,7 @@ def every(factor):
 
 
 def tanh_loss(params, X, Y):
-    return mlp.loss(params, X, Y, jaxnn.activations.tanh)
+    return mlp.loss(params, X, Y, jaxnn.nn.activations.tanh)
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float64])
@@ -438,12 +438,12 @@ def test_the_network_is_recognised_in_any_layout(columns, transposed):
         return (X.T, Y.T) if columns else (X, Y)
 
     def loss(layers, X, Y):
-        return mlp.loss(back(layers), *data(X, Y), jaxnn.activations.relu)
+        return mlp.loss(back(layers), *data(X, Y), jaxnn.nn.activations.relu)
 
     def gradient(layers, X, Y):
         X, Y = data(X, Y)
-        cache = mlp.feed_forward(back(layers), X, jaxnn.activations.relu)
-        d = mlp.back_propagate(back(layers), cache, cache["A2"] * 0, jaxnn.activations.relu)
+        cache = mlp.feed_forward(back(layers), X, jaxnn.nn.activations.relu)
+        d = mlp.back_propagate(back(layers), cache, cache["A2"] * 0, jaxnn.nn.activations.relu)
         return turn({f"{kind}{i}": d[f"d{kind}{i}"] for i in (1, 2) for kind in "Wb"})
 
     report = jaxnn.check_gradients(loss, gradient, turn(params), *data(X, Y))

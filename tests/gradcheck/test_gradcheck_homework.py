@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jaxnn import mlp
-from jaxnn.activations import ACTIVATIONS
 from jaxnn.gradcheck import homework, shapes
 from jaxnn.gradcheck.explanations import LESSONS
 from jaxnn.gradcheck.homework import HomeworkError, Setting, check_homework
 from jaxnn.gradcheck.report import GradientReport
+from jaxnn.nn import mlp
+from jaxnn.nn.activations import ACTIVATIONS
 
-from .. import commands
+from .. import shell
 
 RIGHT = """
 import numpy as np
@@ -271,7 +271,7 @@ MISUSE = pytest.mark.parametrize(
 
 @MISUSE
 def test_the_command_tells_misuse_in_one_line(monkeypatch, capsys, arguments, message):
-    told = commands.here(monkeypatch, capsys, "check_gradients", *arguments)
+    told = shell.here(monkeypatch, capsys, "check_gradients", *arguments)
     assert (told.status, told.out) == (2, "")
     assert told.err.startswith(f"error: {message}")
     assert all(line.startswith("(`") for line in told.err.splitlines()[1:])
@@ -279,7 +279,7 @@ def test_the_command_tells_misuse_in_one_line(monkeypatch, capsys, arguments, me
 
 @MISUSE
 def test_where_nothing_can_be_examined_json_says_why(monkeypatch, capsys, arguments, message):
-    told = commands.here(monkeypatch, capsys, "check_gradients", *arguments, "--json")
+    told = shell.here(monkeypatch, capsys, "check_gradients", *arguments, "--json")
     answer = json.loads(told.out)
     assert set(answer) == {"ok", "error"}
     assert answer["ok"] is None
@@ -289,7 +289,7 @@ def test_where_nothing_can_be_examined_json_says_why(monkeypatch, capsys, argume
 
 def test_json_holds_what_does_not_print(monkeypatch, capsys):
     """A file name may hold bytes that are no text, which cannot be printed."""
-    told = commands.here(monkeypatch, capsys, "check_gradients", "x.py", "\udcff", "--json")
+    told = shell.here(monkeypatch, capsys, "check_gradients", "x.py", "\udcff", "--json")
     assert json.loads(told.out)["error"] == "unrecognized arguments: \\udcff"
 
 
@@ -348,7 +348,7 @@ def test_the_command_lists_the_codes(script, capsys):
 
 
 def test_the_command_examines_our_own_network(monkeypatch, capsys):
-    told = commands.here(monkeypatch, capsys, "check_gradients")
+    told = shell.here(monkeypatch, capsys, "check_gradients")
     assert (told.status, told.err) == (0, "")
     assert told.out.rstrip().endswith("RIGHT  our network's hand-derived gradients")
 

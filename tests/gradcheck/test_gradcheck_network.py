@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 
 import jaxnn
-from jaxnn import mlp
-from jaxnn.activations import ACTIVATIONS, gelu
 from jaxnn.gradcheck import verify_network
 from jaxnn.gradcheck.reference import order
-from jaxnn.losses import Distilled, distillation
+from jaxnn.nn import mlp
+from jaxnn.nn.activations import ACTIVATIONS, gelu
+from jaxnn.nn.losses import Distilled, distillation
 
 from .point import network
 

@@ -4,7 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxnn import check_gradients, mlp
+from jaxnn import check_gradients
+from jaxnn.nn import mlp
 
 from .point import network
 

@@ -4,12 +4,12 @@ import jax
 import numpy as np
 import pytest
 
-from jaxnn.activations import ACTIVATIONS
 from jaxnn.gradcheck.causes import Notation, diagnose_network
 from jaxnn.gradcheck.derivation import HIDDEN, OUTPUT, derivation
 from jaxnn.gradcheck.network import floors_of
 from jaxnn.gradcheck.numpy_activations import FUNCTIONS
 from jaxnn.gradcheck.reference import float64_rules, network_truth, order
+from jaxnn.nn.activations import ACTIVATIONS
 
 from .point import derivation_at, network
 

@@ -1,0 +1,167 @@
+"""What the commands share: flags with a stated range, and errors of one line.
+
+Nothing here imports jax, so that `--help` answers at once.
+"""
+
+import argparse
+import gc
+import math
+import os
+import re
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from types import FrameType
+from typing import Any, NoReturn
+
+from jaxnn.io import output
+from jaxnn.io.command import USER_ERROR, Stopped, told
+from jaxnn.runs.interval import Interval
+from jaxnn.training import environment, interrupt
+
+#: Seconds by the unit that `interval` reads.
+UNITS = {"s": 1, "min": 60, "h": 3600}
+LONGEST_INTERVAL = 1_000_000
+
+#: New objects between two looks for garbage. A start makes a million, to keep; Python's 700 would
+#: have it look through them all, again and again, for a tenth of the time to the first epoch.
+MUCH_GARBAGE = 100_000
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser that accepts `--batch-size` for `--batch_size` and shows every default."""
+
+    def __init__(self, description: str, epilog: str | None = None, **options: Any) -> None:
+        super().__init__(
+            description=description,
+            epilog=epilog,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+            **options,
+        )
+
+    def parse_known_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def]
+        given = sys.argv[1:] if args is None else list(args)
+        return super().parse_known_args([self._spelled(word) for word in given], namespace)
+
+    def _spelled(self, word: str) -> str:
+        flag, equals, value = word.partition("=")
+        underscored = "--" + flag[2:].replace("-", "_")
+        known = flag.startswith("--") and underscored in self._option_string_actions
+        return underscored + equals + value if known else word
+
+    def error(self, message: str) -> NoReturn:
+        print(f"error: {message}\n(`{self.prog} --help` explains every flag)", file=sys.stderr)
+        raise SystemExit(USER_ERROR)
+
+
+def integer(low: int, high: int) -> Callable[[str], int]:
+    """An argparse type: an integer from `low` to `high`, both included."""
+
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = low - 1
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(
+                f"expected an integer from {low} to {high}, found {text!r}"
+            )
+        return value
+
+    return parse
+
+
+def number(
+    low: float, high: float, *, low_included: bool, high_included: bool
+) -> Callable[[str], float]:
+    """An argparse type: a finite number between `low` and `high`."""
+    allowed = (
+        f"{'at least' if low_included else 'greater than'} {low:g} and "
+        f"{'at most' if high_included else 'less than'} {high:g}"
+    )
+
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        above = value >= low if low_included else value > low
+        below = value <= high if high_included else value < high
+        if not (above and below):
+            raise argparse.ArgumentTypeError(f"expected a number {allowed}, found {text!r}")
+        return value
+
+    return parse
+
+
+def share(text: str) -> float:
+    """An argparse type: a count of examples (1, 2, …), or a fraction of them between 0 and 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not (0 < value < 1 or (1 <= value < 2**31 and value == int(value))):
+        raise argparse.ArgumentTypeError(
+            f"expected a fraction between 0 and 1 or a whole number from 1, found {text!r}"
+        )
+    return value
+
+
+def interval(text: str) -> Interval:
+    """An argparse type: `5` is every fifth epoch; `90s`, `5min` and `1h` are times."""
+    found = re.fullmatch(r"(\d{1,7})(s|min|h)?", text, re.ASCII)
+    if found is None or not 1 <= int(found[1]) <= LONGEST_INTERVAL:
+        raise argparse.ArgumentTypeError(
+            f"expected epochs from 1 to {LONGEST_INTERVAL}, or a time such as 90s, 5min or 1h, "
+            f"found {text!r}"
+        )
+    count = int(found[1])
+    return Interval(seconds=count * UNITS[found[2]]) if found[2] else Interval(epochs=count)
+
+
+def run(main: Callable[[Sequence[str] | None], int]) -> NoReturn:
+    """Call a command's `main`, and exit with its status.
+
+    A user's mistake becomes one line on stderr and exit status 2, and so does output that cannot be
+    written: what the command does besides is done. A reader that has gone (`… | head`) is no error.
+    """
+    gc.set_threshold(MUCH_GARBAGE)
+    with output.steady() as (out, _):
+        status = _status(main)
+        out.flush()
+        if out.lost and not output.reader_has_gone():
+            print(
+                f"error: standard output cannot be written: {out.lost.strerror}; what would have "
+                "stood there is lost, the command was carried out all the same",
+                file=sys.stderr,
+            )
+            status = status or USER_ERROR
+    raise SystemExit(status)
+
+
+def _status(main: Callable[[Sequence[str] | None], int]) -> int:
+    before = {signum: signal.signal(signum, _stop) for signum in interrupt.heeded()}
+    try:
+        if ignored := environment.set_aside():
+            print(f"{', '.join(ignored)}: ignored, results would depend on it", file=sys.stderr)
+        return main(None)
+    except BaseException as error:
+        return told(error)
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+
+
+def _stop(signum: int, frame: FrameType | None) -> None:
+    """Raise `Stopped`, but for a signal that comes while a module is imported.
+
+    Nothing is there to be tidied up yet, and an exception would end inside a library's own start,
+    which reports it as a failure of its own or crashes.
+    """
+    while frame is not None:
+        if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
+            os.write(2, b"interrupted\n")
+            os._exit(128 + signum)
+        frame = frame.f_back
+    raise Stopped(signum)

@@ -1,0 +1,214 @@
+"""What frames the training of a run: compilation, gradients verified before it, results after."""
+
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnn.data import Dataset, memory
+from jaxnn.data.augmentation import distort
+from jaxnn.errors import StorageError, TrainingRefusedError, UsageError
+from jaxnn.gradcheck import GradientReport, verify_network
+from jaxnn.report import console as display
+from jaxnn.report import page as report
+from jaxnn.report import plots
+from jaxnn.runs import folder as runs
+from jaxnn.runs import results
+from jaxnn.runs.folder import Run
+from jaxnn.runs.metrics import Report
+from jaxnn.training.config import Config
+from jaxnn.training.feeding import Feed, fed
+from jaxnn.training.loop import Engine, Progress, compile_evaluation, lot, resident, start
+from jaxnn.training.plan import Teacher, plan
+from jaxnn.training.step import (
+    Evaluation,
+    loss_of,
+    masks_of,
+    targets_of,
+    unit_interval,
+)
+
+#: Examples that the gradients are verified on.
+VERIFIED_ROWS = 64
+
+#: Training examples whose distortions are drawn, and how many of each.
+EXAMPLES, VERSIONS = 4, 5
+
+
+class Conclusion(NamedTuple):
+    """The figures of `result.json`, the table as text, and what they were computed from."""
+
+    result: dict[str, Any]
+    table: str
+    classes: Report
+    test: Evaluation
+
+
+def compiling(
+    training_set: Dataset,
+    config: Config,
+    teacher: Teacher | None = None,
+    to: Feed | None = None,
+) -> Future[Engine]:
+    """The program of an epoch, compiled while other work goes on.
+
+    The data lie on one device, or are fed to several, or piece by piece, as `to` says. Programs
+    that are needed after the first epoch are compiled beside that of the epoch.
+
+    XLA compiles outside Python's lock: with a second core, verification costs no time.
+    """
+    workers = ThreadPoolExecutor(2)
+
+    def on_one_device() -> Engine:
+        engine = resident(training_set, config, teacher)
+        drawing.result()
+
+        def evaluation(*args: Any, **options: Any) -> Any:
+            evaluating.result()
+            return engine.evaluate(*args, **options)
+
+        return engine._replace(evaluate=evaluation)
+
+    if to is not None:
+        future = workers.submit(fed, training_set, config, to, teacher)
+    else:
+        drawing = workers.submit(lot, config, 1, training_set.n_train)
+        future = workers.submit(on_one_device)
+        evaluating = workers.submit(compile_evaluation, training_set, config)
+    workers.shutdown(wait=False)
+    return future
+
+
+@cache
+def prepare_conclusion() -> None:
+    """Import what the final table is made with, while the network trains: it takes a second.
+
+    What the compiler has left behind is given back before.
+    """
+    worker = ThreadPoolExecutor(1)
+    worker.submit(memory.give_back)
+    worker.submit(import_module, "sklearn.metrics")
+    worker.shutdown(wait=False)
+
+
+def teacher(config: Config, dataset: Dataset) -> Teacher | None:
+    """The network that the run learns from. Raises `UsageError` unless it knows such data."""
+    if config.teacher is None:
+        return None
+    from jaxnn.runs import trained
+
+    network = trained.load(Path(config.teacher), display.notice)
+    known = network.run.data["n_x"], network.run.data["n_classes"]
+    if known != (dataset.n_x, dataset.n_classes):
+        raise UsageError(
+            f"--teacher {config.teacher}: expected a network for {dataset.n_x} inputs and "
+            f"{dataset.n_classes} classes, found one for {known[0]} and {known[1]}"
+        )
+    params = {name: jnp.asarray(value) for name, value in network.params.items()}
+    return Teacher(params, network.run.config.activation)
+
+
+def verify(training_set: Dataset, config: Config, teacher: Teacher | None = None) -> GradientReport:
+    """The verdict on the network's gradients, on real examples and its initial weights, with the
+    dropout, the penalty and the targets that it will be trained with.
+
+    Raises `TrainingRefusedError`, after the report on standard error, unless all are right.
+    """
+    params = start(config, training_set.n_x, training_set.n_classes).state.params
+    if config.committee > 1:
+        params = {name: value[0] for name, value in params.items()}
+    images, labels = (a[:VERIFIED_ROWS] for a in (training_set.x_train, training_set.y_train))
+    # On the host: each operation by itself would be compiled, even one that only moves an array.
+    X: Any = images.astype(np.float32) * np.float32(training_set.scale)
+    Y: Any = np.eye(training_set.n_classes, dtype=np.float32)[labels]
+    ours = plan(config, teacher=teacher)
+    teacher_activation = ours.static.get("teacher_activation", ours.activation)
+    key = jax.random.key(config.seed) if config.dropout or config.input_dropout else None
+    check = verify_network(
+        params,
+        X,
+        targets_of(ours.terms, X, Y, teacher_activation),
+        ours.activation,
+        masks=masks_of(params, X, ours.terms, key),
+        l2=ours.terms.l2,
+        loss=loss_of(ours.terms),
+    )
+    if not check.ok:
+        display.notice(str(check))
+        raise TrainingRefusedError(
+            "training refused: a hand-written gradient disagrees with jax.grad"
+        )
+    return check
+
+
+def conclude(
+    run: Run,
+    dataset: Dataset,
+    progress: Progress,
+    check: GradientReport,
+    seconds: float,
+    resumed_after: int = 0,
+) -> Conclusion:
+    """Open the test set, and write parameters, table and figures into the run's folder.
+
+    `seconds` is how long the command took so far, which went on after epoch `resumed_after`.
+
+    Raises `StorageError` where they cannot be written: the trained network is in its checkpoint.
+    """
+    test = results.test(dataset, run.config, progress.chosen)
+    classes = results.report(dataset, test)
+    table = display.table(classes, test.accuracy)
+    result = {
+        **results.figures(dataset, run.config, progress, test, classes),
+        "member_accuracies": results.member_accuracies(dataset, run.config, progress.chosen),
+        "total_seconds": seconds,
+        "resumed_after": resumed_after,
+        "gradient_check": {"ok": check.ok, "max_relative_error": check.max_relative_error},
+        "versions": run.versions,
+    }
+    try:
+        runs.finish(run, progress.chosen, result, table)
+    except OSError as error:
+        raise StorageError(
+            f"{run.folder}: cannot write the results: {error.strerror}; the trained network is in "
+            f"its checkpoint: --resume {run.folder} writes them when there is room"
+        ) from error
+    return Conclusion(result, table, classes, test)
+
+
+def illustrate(
+    run: Run, dataset: Dataset, progress: Progress, conclusion: Conclusion, wanted: bool
+) -> None:
+    """The pictures, if they are wanted, and `report.html`. Raises `StorageError`."""
+    pictures = plots.draw_nothing(run.folder)
+    if wanted:
+        pictures = plots.draw_run(
+            run.folder,
+            dataset.name,
+            progress.history,
+            dataset.x_test,
+            dataset.y_test,
+            np.asarray(conclusion.test.logits),
+            np.asarray(progress.chosen["W1"]).reshape(-1, dataset.n_x),
+            dataset.image_shape,
+            _distorted(dataset, run.config),
+        )
+    report.write(run.folder, conclusion.result, conclusion.classes, progress.history, pictures)
+
+
+def _distorted(dataset: Dataset, config: Config) -> tuple[plots.Array, plots.Array] | None:
+    """One training example of each of the first classes, and what distortions make of it."""
+    distortion = plan(config).terms.distortion
+    if distortion is None or dataset.image_shape is None:
+        return None
+    classes = np.unique(dataset.y_train)[:EXAMPLES]
+    firsts = [int(np.argmax(dataset.y_train == label)) for label in classes]
+    X = unit_interval(jnp.asarray(dataset.x_train[firsts]), jnp.float32(dataset.scale))
+    copies = jnp.repeat(X, VERSIONS, axis=0)
+    versions = distort(jax.random.key(config.seed), copies, dataset.image_shape, distortion)
+    return np.asarray(X), np.asarray(versions).reshape(len(X), VERSIONS, -1)

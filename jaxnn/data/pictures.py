@@ -1,0 +1,222 @@
+"""Reading pictures that a person made: PNG, JPEG, CSV and NPY, from files that nobody vouches for.
+
+The form is recognised by a file's first bytes. Sizes are checked before anything is decoded, and
+nothing is unpickled. What a damaged file makes a decoder raise becomes one line naming the file.
+"""
+
+import codecs
+import io
+import math
+import warnings
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from jaxnn.data.blame import blame
+from jaxnn.data.deflate import LARGEST_RATIO
+from jaxnn.data.framing import Pixels
+from jaxnn.data.look import Look
+from jaxnn.errors import DataError
+
+LARGEST_FILE = 1 << 26
+LARGEST_PICTURE = 1 << 26
+MOST_PICTURES = 10_000
+LONGEST_LINE, MOST_LINES = 1 << 20, 1 << 17
+
+#: Pixels that a byte of a file can stand for at most: deflate expands 1032 times and a pixel takes
+#: a bit at least; JPEG needs a bit for each block of 64.
+MOST_PER_BYTE = {"PNG": 8 * LARGEST_RATIO, "JPEG": 8 * 64}
+
+#: A decoded picture's longest side is brought below twice this many pixels.
+WORKING_SIZE = 256
+
+FORMS = "PNG, JPEG, CSV or NPY"
+PNG, JPEG, NPY = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"\x93NUMPY"
+
+
+class Picture(NamedTuple):
+    """Where a picture is from, and its grey values (height, width), float32 in [0, 1].
+
+    `as_it_is` is the picture on the scale of the training images, to the bit, where it has their
+    size and is on a scale; else it is None.
+    """
+
+    where: str
+    grey: Pixels
+    as_it_is: Pixels | None = None
+
+
+def read(path: Path, shape: tuple[int, int], look: Look | None = None) -> list[Picture]:
+    """The pictures in a file: one of a PNG or JPEG, one or more of a CSV or NPY.
+
+    A table of numbers is one picture, unless its rows are as long as a flattened picture of `shape`
+    and not as many: then each row is one. An array (n, h, w) or (n, h, w, 1) holds n. `shape` and
+    `look` are those of the training images. Raises `DataError`.
+    """
+    with blame(str(path), Exception), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        content = _content(path)
+        if content.startswith((PNG, JPEG)):
+            stack = _decoded(content, shape)[np.newaxis]
+            greys = [_shrunk(_image(stack[0]))]
+        else:
+            stack = _stacked(_npy(content) if content.startswith(NPY) else _csv(content), shape)
+            greys = [_shrunk(Image.fromarray(_unit(values))) for values in stack]
+        known = look.taken(stack) if look and stack.shape[1:] == shape else None
+    as_they_are = [None] * len(greys) if known is None else list(known)
+    names = [f"{path} [{index}]" for index in range(len(greys))] if len(greys) > 1 else [str(path)]
+    return [Picture(*each) for each in zip(names, greys, as_they_are, strict=True)]
+
+
+def _content(path: Path) -> bytes:
+    if not path.is_file():
+        found = "found another kind of file" if path.exists() else "no such file"
+        found = "found a folder" if path.is_dir() else found
+        raise DataError(f"{path}: {FORMS} expected, {found}")
+    with path.open("rb") as file:
+        content = file.read(LARGEST_FILE + 1)
+    if not content:
+        raise ValueError(f"{FORMS} expected, found an empty file")
+    if len(content) > LARGEST_FILE:
+        raise ValueError(f"a file of at most {LARGEST_FILE:,} bytes expected, this one is larger")
+    return content
+
+
+def _decoded(content: bytes, shape: tuple[int, int]) -> NDArray[Any]:
+    """A grey picture, the right way up, on a background of the other brightness if transparent.
+
+    One that is larger than `shape` may be decoded at a smaller size, but not at that one.
+    `verify` compares the checksums of a PNG, which decoding does not.
+    """
+    image = _opened(content)
+    image.verify()
+    image = _opened(content)
+    if max(image.size) > max(*shape, 2 * WORKING_SIZE):
+        side = max(2 * max(shape), 2 * WORKING_SIZE)
+        image.draft(None, (side, side))
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith(("I", "F")):
+        return np.asarray(image)
+    if image.has_transparency_data:
+        return np.asarray(_on_paper(image.convert("LA")))
+    return np.asarray(image.convert("L"))
+
+
+def _image(values: NDArray[Any]) -> Image.Image:
+    """Bytes, or other numbers in [0, 1]."""
+    return Image.fromarray(values if values.dtype == np.uint8 else _unit(values))
+
+
+def _opened(content: bytes) -> Image.Image:
+    try:
+        image = Image.open(io.BytesIO(content), formats=("PNG", "JPEG"))
+    except Image.DecompressionBombError:
+        raise _too_large() from None
+    except UnidentifiedImageError:
+        raise ValueError("a PNG or JPEG picture expected, found a damaged header") from None
+    if math.prod(image.size) > LARGEST_PICTURE:
+        raise _too_large()
+    if math.prod(image.size) > MOST_PER_BYTE[image.format or "PNG"] * len(content):
+        raise ValueError(
+            f"its header promises {math.prod(image.size):,} pixels, more than {len(content):,} "
+            "bytes can hold: the file is damaged or cut short"
+        )
+    return image
+
+
+def _too_large() -> ValueError:
+    return ValueError(f"a picture of at most {LARGEST_PICTURE:,} pixels expected, found more")
+
+
+def _on_paper(image: Image.Image) -> Image.Image:
+    """Transparent where there is no ink: dark ink goes on white, light ink on black."""
+    grey, alpha = image.getchannel("L"), image.getchannel("A")
+    ink = np.average(np.asarray(grey), weights=np.asarray(alpha)) if alpha.getbbox() else 0.0
+    paper = Image.new("L", image.size, 255 if ink < 128 else 0)
+    paper.paste(grey, mask=alpha)
+    return paper
+
+
+def _npy(content: bytes) -> NDArray[Any]:
+    """The array of an .npy file, once its header agrees with the file's length."""
+    file = io.BytesIO(content)
+    readers = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }
+    shape, by_columns, dtype = readers[np.lib.format.read_magic(file)](file)
+    if dtype.hasobject or dtype.kind not in "biuf":
+        raise ValueError(f"an array of numbers expected, found {dtype}")
+    found = len(content) - file.tell()
+    if math.prod(shape) * dtype.itemsize != found:
+        raise ValueError(f"{dtype} {shape} expected as its header says, found {found:,} bytes")
+    return np.frombuffer(file.read(), dtype).reshape(shape, order="F" if by_columns else "C")
+
+
+def _csv(content: bytes) -> NDArray[Any]:
+    """Rows of numbers, separated by commas, semicolons, tabs or spaces."""
+    rows: list[NDArray[np.float32]] = []
+    for number, line in enumerate(io.BytesIO(content), 1):
+        if len(line) > LONGEST_LINE or number > MOST_LINES:
+            raise ValueError(f"{FORMS} expected, found too long a line or too many lines for a CSV")
+        row = _numbers(number, line.removeprefix(codecs.BOM_UTF8))
+        if row.size and rows and row.size != rows[0].size:
+            raise ValueError(
+                f"line {number}: {rows[0].size} numbers expected as in the line before, "
+                f"found {row.size}"
+            )
+        rows += [row] if row.size else []
+    if not rows:
+        raise ValueError(f"{FORMS} expected, found an empty file")
+    return np.stack(rows)
+
+
+def _numbers(number: int, line: bytes) -> NDArray[np.float32]:
+    try:
+        text = line.decode("ascii").strip()
+        separator = next((mark for mark in ",;\t" if mark in text), None)
+        return np.array(text.split(separator) if text else [], dtype=np.float32)
+    except ValueError:
+        raise ValueError(
+            f"{FORMS} expected; line {number} does not consist of numbers: {line[:20]!r}"
+        ) from None
+
+
+def _stacked(numbers: NDArray[Any], shape: tuple[int, int]) -> NDArray[Any]:
+    """Any number of pictures as (n, height, width)."""
+    n_x = math.prod(shape)
+    if not 0 < numbers.size <= LARGEST_PICTURE:
+        raise ValueError(f"1 to {LARGEST_PICTURE:,} pixels expected, found shape {numbers.shape}")
+    if numbers.shape == (n_x,) or (numbers.ndim == 2 and numbers.shape[1] == n_x != len(numbers)):
+        numbers = numbers.reshape(-1, *shape)
+    if numbers.ndim == 2:
+        numbers = numbers[np.newaxis]
+    if numbers.ndim == 4 and numbers.shape[3] == 1:
+        numbers = numbers[..., 0]
+    if numbers.ndim != 3 or len(numbers) > MOST_PICTURES:
+        raise ValueError(
+            f"(h, w), (n, h, w) or (n, {n_x}) expected, with n up to {MOST_PICTURES:,}, "
+            f"found shape {numbers.shape}"
+        )
+    return numbers
+
+
+def _unit(values: NDArray[Any]) -> Pixels:
+    """Numbers of any range as float32 in [0, 1], or from −1 where they are negative."""
+    with np.errstate(over="ignore"):
+        values = values.astype(np.float32)
+    if not np.isfinite(values).all():
+        raise ValueError("finite numbers expected, found NaN or a number that is too large")
+    unit: Pixels = values / max(np.abs(values).max(), np.float32(1e-30))
+    return unit
+
+
+def _shrunk(image: Image.Image) -> Pixels:
+    """Float32 in [0, 1], averaged over squares of pixels where the picture is large."""
+    factor = max(1, max(image.size) // WORKING_SIZE)
+    white = np.float32(255 if image.mode == "L" else 1)
+    pixels: Pixels = np.asarray(image.reduce(factor), np.float32) / white
+    return pixels

@@ -1,0 +1,1 @@
+"""The derivation as code: the network and its hand-written derivatives."""

@@ -1,0 +1,307 @@
+"""A whole training run, epoch by epoch, as far as it has come."""
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.stages import Compiled
+
+from jaxnn.compilation import LIGHTLY, QUICKLY, compiled
+from jaxnn.data import Dataset
+from jaxnn.errors import TrainingDivergedError
+from jaxnn.nn.activations import ACTIVATIONS
+from jaxnn.nn.mlp import Params, init_params
+from jaxnn.training.config import Config
+from jaxnn.training.plan import Plan, Teacher, eased, plan
+from jaxnn.training.shuffle import permutation
+from jaxnn.training.step import (
+    Evaluation,
+    Hyper,
+    TrainState,
+    evaluate,
+    evaluation_slices,
+    init_state,
+    rows_of,
+    score,
+    slice_logits,
+    train_epoch,
+)
+
+Record = dict[str, Any]
+
+SCALAR = jax.ShapeDtypeStruct((), jnp.float32)
+
+#: Multiplications in a batch's first product, from and to, where a network counts as small: one
+#: thread computes such a product in 10 to 40 µs, so that a second one is worth its while only if it
+#: is ready at once.
+SMALL = (2**20, 2**22)
+
+
+class Progress(NamedTuple):
+    """Where a run stands: all that is needed to go on, as NumPy arrays.
+
+    `history` has a record for every epoch: epoch, train_loss, test_loss, train_accuracy,
+    test_accuracy (or validation_… where a part is held out for validation) and seconds, those of
+    the training steps alone. `best` holds the parameters with the lowest validation loss so far.
+    """
+
+    state: TrainState
+    history: tuple[Record, ...] = ()
+    best: Params | None = None
+
+    @property
+    def chosen(self) -> Params:
+        """The parameters that the run stands for: the best by validation, else the latest."""
+        return self.best or self.state.chosen
+
+
+class Engine(NamedTuple):
+    """What computes a run.
+
+    `put` brings (state, training set, held-out set) to where they are needed. `one_epoch` takes
+    (state, images, labels, scale, key, order, done): what `lot` draws, and the share of the epochs
+    that are over. `evaluate` is as in `training`, and its result has the same bits. `resident` is
+    one device that holds all data; `feeding` has another.
+    """
+
+    one_epoch: Callable[..., TrainState]
+    put: Callable[[Any], Any]
+    evaluate: Callable[..., Evaluation]
+
+
+def hyperparameters(config: Config) -> Hyper:
+    """The arguments of the optimiser, as arrays: other values run the same program."""
+    return plan(config).hyper
+
+
+def initial_state(config: Config, n_x: int, n_classes: int) -> TrainState:
+    """Parameters drawn from the seed, and the optimiser at rest.
+
+    Those of a committee have a first axis for its members, whose seeds are `config.seed` and those
+    after it.
+    """
+    state: TrainState = _drawn_at_once(
+        _seeds(config), _sizes(config, n_x, n_classes), _kind(config)
+    )
+    return state
+
+
+def state_shapes(config: Config, n_x: int, n_classes: int) -> TrainState:
+    """The structure of every state of a run: `jax.ShapeDtypeStruct` in place of arrays."""
+    sizes = _sizes(config, n_x, n_classes)
+    shapes: TrainState = jax.eval_shape(lambda: _drawn(_seeds(config), sizes, config))
+    return shapes
+
+
+def start(config: Config, n_x: int, n_classes: int) -> Progress:
+    """Before the first epoch."""
+    return Progress(_on_host(initial_state(config, n_x, n_classes)))
+
+
+def _seeds(config: Config) -> Any:
+    """One, or one for each member of a committee."""
+    first = np.uint32(config.seed)
+    members = first + np.arange(config.committee, dtype=np.uint32)
+    return first if config.committee == 1 else members
+
+
+def _sizes(config: Config, n_x: int, n_classes: int) -> tuple[int, ...]:
+    return (n_x, *config.n_h, n_classes)
+
+
+def _kind(config: Config) -> Config:
+    """What of a configuration decides how a state is drawn: equal kinds share a program."""
+    return Config(
+        init=config.init,
+        optimiser=config.optimiser,
+        schedule=config.schedule,
+        average=float(config.average > 0),
+    )
+
+
+def _drawn(seeds: Array, sizes: tuple[int, ...], config: Config) -> TrainState:
+    if seeds.ndim:
+        return jax.vmap(lambda seed: _drawn(seed, sizes, config))(seeds)
+    ours = plan(config)
+    key = jax.random.fold_in(jax.random.key(seeds), 0)
+    params = init_params(key, sizes, ours.initialiser)
+    return init_state(params, ours.hyper, ours.optimiser, averaged=ours.terms.average is not None)
+
+
+#: Compiled as one program: operation by operation, it would take a second to compile.
+_drawn_at_once = jax.jit(_drawn, static_argnames=("sizes", "config"), compiler_options=QUICKLY)
+
+
+def lot(config: Config, epoch: int, n: int) -> tuple[Array, Array]:
+    """The key of an epoch, from the seed and its number, and the order of its n examples.
+
+    Of a committee, one for each member.
+    """
+    drawn: tuple[Array, Array] = _lot_at_once(_seeds(config), epoch, n)
+    return drawn
+
+
+def _lot(seeds: Array, epoch: int, n: int) -> tuple[Array, Array]:
+    if seeds.ndim:
+        several: tuple[Array, Array] = jax.vmap(lambda seed: _lot(seed, epoch, n))(seeds)
+        return several
+    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seeds), 1), epoch)
+    return key, permutation(key, n)
+
+
+_lot_at_once = jax.jit(_lot, static_argnums=2, compiler_options=LIGHTLY)
+
+
+def compiled_epoch(
+    dataset: Dataset, config: Config, teacher: Teacher | None = None
+) -> Callable[..., TrainState]:
+    """`epoch_program` as a function of (state, images, labels, scale, key, order, done=…).
+
+    `lot` draws key and order. `done` is the share of the run's epochs that are over. With hyper=…,
+    the same program takes another configuration's learning rate.
+    """
+    ours = plan(config, dataset.n_train, dataset.image_shape, teacher)
+    program = epoch_program(dataset, config, ours)
+
+    def one_epoch(*args: Any, done: float = 0.0, hyper: Hyper = ours.hyper) -> TrainState:
+        *data, order = args
+        state: TrainState = program(*data, hyper, eased(ours.terms, config, done), order)
+        return state
+
+    return one_epoch
+
+
+def epoch_program(dataset: Dataset, config: Config, ours: Plan) -> Compiled:
+    """`train_epoch` for this data, configuration and plan, compiled as their sizes want it."""
+    small = has_small_products(dataset, config)
+    epoch = partial(train_epoch, **ours.static, transposed=small)
+    if config.committee > 1:
+        epoch = jax.vmap(epoch, in_axes=(0, None, None, None, 0, None, None, 0))
+    state, (key, order) = jax.eval_shape(
+        lambda: (
+            _drawn(_seeds(config), _sizes(config, dataset.n_x, dataset.n_classes), config),
+            _lot(_seeds(config), 0, dataset.n_train),
+        )
+    )
+    lowered = jax.jit(epoch, donate_argnums=0).lower(
+        state,
+        *_shapes(dataset.x_train, dataset.y_train),
+        SCALAR,
+        key,
+        ours.hyper,
+        ours.terms,
+        order,
+    )
+    return compiled(lowered, spread=small)
+
+
+def resident(dataset: Dataset, config: Config, teacher: Teacher | None = None) -> Engine:
+    """All data on one device."""
+    return Engine(compiled_epoch(dataset, config, teacher), jax.device_put, evaluate)
+
+
+def has_small_products(dataset: Dataset, config: Config) -> bool:
+    """Whether one thread is as fast as two that are not ready at once (`SMALL`)."""
+    _, width, *_ = _sizes(config, dataset.n_x, dataset.n_classes)
+    return SMALL[0] <= config.batch_size * dataset.n_x * width <= SMALL[1]
+
+
+def compile_evaluation(dataset: Dataset, config: Config) -> None:
+    """Compile what `evaluate` runs for both splits, which later calls then find compiled."""
+    params = state_shapes(config, dataset.n_x, dataset.n_classes).params
+    activation, compiled_for = ACTIVATIONS[config.activation], set()
+    for x, y in ((dataset.x_train, dataset.y_train), (dataset.x_test, dataset.y_test)):
+        size = len(evaluation_slices(*x.shape)[0])
+        rows_of.lower(*_shapes(x), jax.ShapeDtypeStruct((), jnp.int32), size).compile()
+        if size not in compiled_for:
+            rows = jax.ShapeDtypeStruct((size, dataset.n_x), x.dtype)
+            slice_logits.lower(params, rows, SCALAR, activation=activation).compile()
+        compiled_for.add(size)
+        logits = jax.ShapeDtypeStruct((len(x), dataset.n_classes), jnp.float32)
+        score.lower(logits, *_shapes(y)).compile()
+
+
+def fit(
+    dataset: Dataset,
+    config: Config,
+    progress: Progress | None = None,
+    engine: Engine | None = None,
+) -> Iterator[Progress]:
+    """Train for the epochs that are left, yielding after each.
+
+    The default `engine` is `resident`, which is compiled first.
+
+    Epoch e is shuffled by a key that depends on the seed and on e alone: a run that goes on from
+    any `progress` repeats the uninterrupted run bit for bit, on the same machine and versions.
+
+    Raises `TrainingDivergedError` in the epoch after which a loss is not finite.
+    """
+    state, history, best = progress or start(config, dataset.n_x, dataset.n_classes)
+    activation, scale = ACTIVATIONS[config.activation], np.float32(dataset.scale)
+    engine = engine or resident(dataset, config)
+    state, train, held_out = engine.put(
+        (state, (dataset.x_train, dataset.y_train), (dataset.x_test, dataset.y_test))
+    )
+    held_out_name = "validation" if config.validation else "test"
+
+    def measured(params: Params) -> Record:
+        return _measures(
+            **{
+                name: engine.evaluate(params, *split, scale, activation=activation)
+                for name, split in (("train", train), (held_out_name, held_out))
+            }
+        )
+
+    following = lot(config, len(history) + 1, dataset.n_train)
+    while len(history) < config.epochs and not out_of_patience(history, config.patience):
+        drawn, done = following, len(history) / config.epochs
+        begun = time.perf_counter()
+        state = engine.one_epoch(state, *train, scale, *drawn, done=done)
+        following = lot(config, len(history) + 2, dataset.n_train)  # while the epoch is under way
+        state = jax.block_until_ready(state)
+        seconds = time.perf_counter() - begun
+        record = {"epoch": len(history) + 1, **measured(state.chosen), "seconds": seconds}
+        _require_finite(record, config)
+        history = (*history, record)
+        if config.validation and best_epoch(history) == len(history):
+            best = _on_host(state.chosen)
+        yield Progress(_on_host(state), history, best)
+
+
+def _shapes(*arrays: Any) -> tuple[jax.ShapeDtypeStruct, ...]:
+    return tuple(jax.ShapeDtypeStruct(array.shape, array.dtype) for array in arrays)
+
+
+def best_epoch(history: Sequence[Record]) -> int:
+    """The first epoch with the lowest validation loss, counted from 1."""
+    losses = [record["validation_loss"] for record in history]
+    return losses.index(min(losses)) + 1
+
+
+def out_of_patience(history: Sequence[Record], patience: int | None) -> bool:
+    """Whether the last `patience` epochs brought no lower validation loss."""
+    return bool(history) and patience is not None and len(history) - best_epoch(history) >= patience
+
+
+def _measures(**evaluations: Evaluation) -> Record:
+    losses = {f"{name}_loss": float(e.loss) for name, e in evaluations.items()}
+    return losses | {f"{name}_accuracy": e.accuracy for name, e in evaluations.items()}
+
+
+def _require_finite(record: Record, config: Config) -> None:
+    if not all(math.isfinite(value) for value in record.values()):
+        raise TrainingDivergedError(
+            f"the loss is no longer finite in epoch {record['epoch']}: --lr {config.lr:g} is too "
+            f"large a step here; try a smaller one, such as --lr {config.lr / 10:g}"
+        )
+
+
+def _on_host(tree: Any) -> Any:
+    """A copy that no later step can overwrite."""
+    return jax.tree.map(np.array, tree)

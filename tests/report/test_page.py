@@ -1,0 +1,164 @@
+"""`report.html`: complete, self-contained, and safe whatever the names in it."""
+
+import base64
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from jaxnn.errors import StorageError
+from jaxnn.report import page as report
+from jaxnn.report.plots import ALL, CURVES, MISTAKES, Pictures
+from jaxnn.runs.metrics import classification_report
+
+CLASSES = classification_report(np.array([0, 1, 2, 2]), np.array([0, 1, 2, 1]), 3)
+RESULT = {
+    "dataset": "digits",
+    "n_train": 1438,
+    "n_test": 4,
+    "config": {"lr": 0.5, "n_h": [64, 32], "seed": 7, "patience": None, "activation": "tanh"},
+    "epochs": 2,
+    "chosen_epoch": 1,
+    "train_loss": 0.25,
+    "test_loss": 0.123456,
+    "train_accuracy": 0.99,
+    "test_accuracy": 0.75,
+    "f1": 0.7667,
+    "train_seconds": 1.25,
+    "gradient_check": {"ok": True, "max_relative_error": 2.5e-7},
+    "versions": {"jax": "0.10.2", "numpy": "2.4.6"},
+}
+HISTORY = [
+    {"epoch": 1, "train_loss": 0.25, "test_loss": 0.5, "seconds": 0.125},
+    {"epoch": 2, "train_loss": 0.2, "test_loss": 0.6, "seconds": 0.125},
+]
+VOID = {"meta", "img"}
+
+
+class Page(HTMLParser):
+    """Elements with their attributes, and the text; complains of tags that do not match."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.elements, self.text = [], [], []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+    def attributes(self, tag):
+        return [attrs for name, attrs in self.elements if name == tag]
+
+    def words(self):
+        return " ".join(" ".join(self.text).split())
+
+
+def page(result=RESULT, images=None, left_out=None, history=HISTORY):
+    return report.page(result, CLASSES, history, images or {}, left_out or {})
+
+
+def test_the_figures_the_configuration_the_versions_and_the_verdict():
+    words = Page(page()).words()
+    for expected in (
+        "Training on digits",
+        "1,438 training and 4 test examples; parameters of epoch 1 of 2; seed 7",
+        "75.00% test accuracy",
+        "0.1235 test loss (nats)",
+        "99.00% training accuracy",
+        "Every hand-written gradient agreed with jax.grad before training began: the largest "
+        "relative error is 2.5e-07.",
+        "lr 0.5",
+        "n_h 64, 32",
+        "patience –",
+        "activation tanh",
+        "jax 0.10.2",
+        "epoch train_loss test_loss seconds 1 0.25 0.5 0.125 2 0.2 0.6 0.125",
+    ):
+        assert expected in words
+
+
+def test_the_table_is_that_of_table_txt():
+    words = Page(page()).words()
+    assert (
+        "class precision recall f1-score support "
+        "0 1.0000 1.0000 1.0000 1 "
+        "1 0.5000 1.0000 0.6667 1 "
+        "2 1.0000 0.5000 0.6667 2 "
+        "accuracy 0.7500 4 "
+        "macro avg 0.8333 0.8333 0.7778 4 "
+        "weighted avg 0.8750 0.7500 0.7500 4"
+    ) in words
+    line_above = re.search(r'<tr class="section"><th>(.*?)</th>', page())
+    assert line_above.group(1) == "accuracy"
+
+
+def test_a_gradient_that_disagrees_is_said_to():
+    result = RESULT | {"gradient_check": {"ok": False, "max_relative_error": 0.5}}
+    assert "A hand-written gradient disagrees with jax.grad" in Page(page(result)).words()
+
+
+def test_pictures_lie_within_the_page_and_have_a_description():
+    images = {name: name.encode() for name in ALL}
+    shown = Page(page(images=images)).attributes("img")
+    assert [image["alt"] for image in shown] == [report.CAPTIONS[name] for name in ALL]
+    contents = [base64.b64decode(image["src"].partition("base64,")[2]) for image in shown]
+    assert contents == list(images.values())
+
+
+def test_what_was_left_out_is_said_with_the_reason():
+    words = Page(page(left_out={MISTAKES: "there are none"})).words()
+    assert "The most confident mistakes: left out, because there are none." in words
+
+
+def test_nothing_is_loaded_from_elsewhere_and_nothing_runs():
+    parsed = Page(page(images={CURVES: b"png"}))
+    loads = [value for _, attrs in parsed.elements for name, value in attrs.items()
+             if name in ("src", "href", "srcset", "data", "action")]  # fmt: skip
+    assert len(loads) == 1
+    assert loads[0].startswith("data:image/png;base64,")
+    assert not {"script", "link", "iframe", "object"} & {tag for tag, _ in parsed.elements}
+    assert "url(" not in page()
+    assert "@import" not in page()
+    (policy,) = [a["content"] for a in parsed.attributes("meta") if "http-equiv" in a]
+    assert policy == "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+
+
+EVIL = "</td></table><script>alert('\"&')</script>$title ${x}"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"dataset": EVIL},
+        {"config": {"seed": 0, EVIL: EVIL}},
+        {"versions": {EVIL: EVIL}},
+    ],
+)
+def test_names_are_text_and_never_markup(change):
+    parsed = Page(page(RESULT | change))
+    assert "script" not in {tag for tag, _ in parsed.elements}
+    assert " ".join(EVIL.split()) in parsed.words()
+
+
+def test_written_with_the_pictures_of_the_folder(tmp_path):
+    (tmp_path / CURVES).write_bytes(b"a picture")
+    pictures = Pictures((tmp_path / CURVES,), {})
+    path = report.write(tmp_path, RESULT, CLASSES, HISTORY, pictures)
+    assert path == tmp_path / "report.html"
+    assert base64.b64encode(b"a picture").decode() in path.read_text(encoding="utf-8")
+
+
+def test_a_folder_that_is_gone(tmp_path):
+    with pytest.raises(StorageError, match=r"report\.html: cannot write the report"):
+        report.write(tmp_path / "gone", RESULT, CLASSES, HISTORY, Pictures((), {}))

@@ -1,0 +1,203 @@
+"""What goes beyond the document, in the loop: each term does what it says, or is absent."""
+
+from dataclasses import replace
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxnn.commands import flags
+from jaxnn.commands.experiment import verify
+from jaxnn.errors import UsageError
+from jaxnn.nn import activations, initialisation, mlp, optimisers
+from jaxnn.nn.ensemble import logits, soft_answer
+from jaxnn.nn.losses import smooth, softmax
+from jaxnn.training import recipes
+from jaxnn.training.config import Config
+from jaxnn.training.loop import fit, initial_state, resident, start, state_shapes
+from jaxnn.training.plan import Teacher, eased, plan
+from jaxnn.training.step import NO_TERMS, Terms, init_state, masks_of, train_step
+
+from .. import small
+from .test_loop import same_bits, without_time
+
+HYPER = {"lr": jnp.float32(0.5), "beta": jnp.float32(0)}
+X = jnp.float32(np.random.default_rng(0).random((9, 11)))
+Y = jnp.eye(5)[np.arange(9) % 5]
+forward, gradient = jax.jit(mlp.feed_forward), jax.jit(mlp.gradient)
+ROUNDINGS = 1e-6  # of numbers below 1, computed in two programs
+
+
+def params():
+    return initial_state(Config(n_h=(7,)), 11, 5).params
+
+
+def stepped(terms, key=None):
+    """The parameters after one plain step of gradient descent with these terms."""
+    return train_step(init_state(params(), HYPER), X, Y, HYPER, terms, key).params
+
+
+def descended(grads):
+    return jax.tree.map(lambda p, g: p - jnp.float32(0.5) * g, params(), grads)
+
+
+def close(actual, expected):
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=0, atol=ROUNDINGS), actual, expected)
+
+
+def test_each_term_is_in_the_step():
+    p, key = params(), jax.random.key(3)
+    rates = Terms(dropout=jnp.float32(0.5), input_dropout=jnp.float32(0.25))
+    masks = masks_of(p, X, rates, jax.random.split(key)[1])
+    assert {name: D.shape for name, D in masks.items()} == {"D0": (9, 11), "D1": (9, 7)}
+    close(stepped(NO_TERMS), descended(gradient(p, X, Y)))
+    close(stepped(rates, key), descended(gradient(p, X, Y, masks=masks)))
+    close(stepped(Terms(l2=jnp.float32(0.3))), descended(gradient(p, X, Y, l2=jnp.float32(0.3))))
+    epsilon = jnp.float32(0.2)
+    close(stepped(Terms(label_smoothing=epsilon)), descended(gradient(p, X, smooth(Y, epsilon))))
+
+
+def test_weights_stay_within_the_largest_norm():
+    norms = np.linalg.norm(stepped(Terms(max_norm=jnp.float32(0.3)))["W1"], axis=1)
+    assert norms.max() <= 0.3 * (1 + 2**-20)
+    assert np.linalg.norm(stepped(NO_TERMS)["W1"], axis=1).max() > 0.3
+
+
+def test_dropout_without_a_key_is_an_error():
+    with pytest.raises(ValueError, match="key"):
+        stepped(Terms(dropout=jnp.float32(0.5)))
+
+
+def test_the_average_is_a_running_mean_and_is_what_counts():
+    state = init_state(params(), HYPER, averaged=True)
+    after = train_step(state, X, Y, HYPER, Terms(average=jnp.float32(0.75)))
+    expected = jax.tree.map(lambda a, b: 0.75 * a + 0.25 * b, params(), after.params)
+    close(after.average, expected)
+    assert after.chosen is after.average
+
+
+EVERYTHING = {
+    "dropout": 0.2,
+    "input_dropout": 0.1,
+    "l2": 1e-3,
+    "max_norm": 2.0,
+    "label_smoothing": 0.1,
+    "average": 0.5,
+    "optimiser": "nesterov",
+    "schedule": "one_cycle",
+    "init": "he",
+    "activation": "silu",
+}
+
+
+def test_a_run_with_everything_goes_on_to_the_same_bits():
+    data, config = small.dataset(), small.config(**EVERYTHING, epochs=3)
+    engine = resident(data, config)
+    steps = [start(config, data.n_x, data.n_classes), *fit(data, config, engine=engine)]
+    *_, resumed = fit(data, config, steps[1], engine=engine)
+    assert same_bits(resumed.state, steps[-1].state)
+    assert without_time(resumed.history) == without_time(steps[-1].history)
+
+
+def test_a_network_with_everything_is_verified_as_it_is_trained():
+    data = small.dataset()
+    teacher = Teacher(start(small.CONFIG, data.n_x, data.n_classes).state.params, "sigmoid")
+    for config in (small.config(**EVERYTHING), small.config(teacher="a run", committee=2)):
+        assert verify(data, config, teacher if config.teacher else None).ok
+
+
+def test_another_strength_runs_the_same_program(compilations):
+    first, second = (Terms(l2=jnp.float32(value)) for value in (0.1, 0.2))
+    stepped(first)
+    state = init_state(params(), HYPER)
+    with compilations() as compiled:
+        train_step(state, X, Y, HYPER, second, None)
+    assert compiled == []
+
+
+# --------------------------------------------------------------------------------------- committees
+
+
+def test_a_member_of_a_committee_is_the_run_of_its_seed():
+    data = small.dataset()
+    *_, committee = fit(data, small.config(committee=3, seed=4))
+    *_, alone = fit(data, small.config(seed=5))
+    member = jax.tree.map(lambda leaf: leaf[1], committee.state)
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=0, atol=1e-5), member, alone.state)
+
+
+def test_a_committee_answers_with_the_mean_of_its_members():
+    members = [initial_state(Config(n_h=(7,), seed=seed), 11, 5).params for seed in (1, 2)]
+    together = jax.tree.map(lambda *leaves: jnp.stack(leaves), *members)
+    Z = [forward(member, X)["Z2"] for member in members]
+    close(softmax(logits(together, X)), (softmax(Z[0]) + softmax(Z[1])) / 2)
+    T = jnp.float32(3)
+    softened = soft_answer(together, X, activations.sigmoid, T)
+    close(softened, (softmax(Z[0] / T) + softmax(Z[1] / T)) / 2)
+    close(logits(members[0], X), Z[0])
+
+
+def test_the_shapes_of_a_state_are_known_beforehand():
+    config = small.config(committee=2, average=0.9, optimiser="adam")
+    shapes, state = state_shapes(config, 11, 5), initial_state(config, 11, 5)
+    assert jax.tree.map(lambda a: (a.shape, a.dtype), shapes) == jax.tree.map(
+        lambda a: (a.shape, a.dtype), state
+    )
+    assert state.params["W1"].shape == (2, 7, 11)
+
+
+# ------------------------------------------------------------------------------ teachers, schedules
+
+
+def test_a_teacher_is_learnt_from():
+    """Labels that say nothing, and a teacher that knows: the student does as the teacher does."""
+    data = small.dataset(n_train=200)
+    *_, taught = fit(data, small.config(epochs=60, lr=1.0))
+    teacher = Teacher(jax.tree.map(jnp.asarray, taught.state.params), "sigmoid")
+    config = small.config(epochs=60, lr=1.0, seed=9, teacher="a run", teacher_weight=1.0)
+    blind = replace(data, y_train=np.zeros_like(data.y_train))
+    *_, student = fit(blind, config, engine=resident(blind, config, teacher))
+    assert student.history[-1]["test_accuracy"] > 0.6
+    assert student.history[-1]["train_accuracy"] < 0.4  # of the labels that say nothing
+
+
+def test_a_schedule_lasts_as_long_as_the_run():
+    hyper = plan(Config(schedule="cosine", epochs=3, batch_size=8), n_train=43).hyper
+    assert hyper["steps"] == 3 * 6
+
+
+def test_distortions_weaken_in_a_line():
+    config = Config(elastic=2.0, affine=1.0, ease=0.5)
+    terms = plan(config, image_shape=(8, 8)).terms
+    assert eased(terms, config, 0.0).distortion == (2, 1)
+    assert eased(terms, config, 0.5).distortion == (1.5, 0.75)
+    assert eased(NO_TERMS, config, 0.5) is NO_TERMS
+
+
+# -------------------------------------------------------------------------------- names and recipes
+
+
+def test_the_names_of_the_flags_are_those_that_there_are():
+    assert tuple(activations.ACTIVATIONS) == flags.ACTIVATIONS
+    assert tuple(initialisation.INITIALISERS) == flags.INITIALISERS
+    assert tuple(optimisers.OPTIMISERS) == flags.OPTIMISERS
+    assert tuple(optimisers.SCHEDULES) == flags.SCHEDULES
+
+
+@pytest.mark.parametrize("name", recipes.RECIPES)
+def test_a_recipe_is_a_configuration_that_can_be_planned(name):
+    config = recipes.configuration(name)
+    assert Config.from_dict(config.to_dict()) == config
+    assert plan(config, 60_000, (28, 28)).hyper["lr"] == np.float32(config.lr)
+    assert f"{name}: " in recipes.listing()
+
+
+def test_the_document_is_a_recipe_without_changes():
+    assert recipes.configuration("document") == Config()
+
+
+def test_an_unknown_recipe_is_an_error_that_lists_them():
+    with pytest.raises(UsageError, match=r"--recipe slow: expected one of document, fast"):
+        recipes.configuration("slow")
