@@ -94,7 +94,7 @@ def _finished(folder: Path) -> Trained:
         like = _shapes(run)
         frame, look, result = _frame(run.data), _look(run.data), notes["result"]
         epochs = int(result["epochs"])
-        if not all(math.isfinite(result[name]) for name in FIGURES):
+        if epochs < 1 or not all(math.isfinite(result[name]) for name in FIGURES):
             raise ValueError("figures that make no sense")
     return Trained(run, checkpoint.restore(path, arrays, like), epochs, frame, look, result)
 

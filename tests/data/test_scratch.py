@@ -123,7 +123,7 @@ def test_without_a_limit_it_is_half_of_what_is_free(file, monkeypatch):
     everything = images + held.y_train.nbytes + held.y_test.nbytes
 
     def with_free(size):
-        for module in ("memory", "feeding"):
+        for module in ("data.memory", "training.feeding"):
             monkeypatch.setattr(f"jaxnn.{module}.free_on_host", lambda: size)
 
     with_free(2 * images)

@@ -26,7 +26,7 @@ CREDIT = re.compile(
     rf"^\((\d+)\) computed\sby {LINES},\sverified\sby\s{LINES}\.\n\n", re.DOTALL | re.MULTILINE
 )
 FUNCTION = re.compile(r"`(jaxnn(?:\.\w+)+)`")
-TEST = re.compile(r"`(tests/\w+\.py)::(\w+)`")
+TEST = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
 
 EQUATIONS = {int(TAG.findall(fence)[0]): (fence, python) for fence, python in FENCE.findall(TEXT)}
 EVERY_EQUATION = pytest.mark.parametrize("number", EQUATIONS)
@@ -146,10 +146,10 @@ BROKEN = {
         "`jaxnn.loss.softmax`",
         "no function jaxnn.loss.",
     ),
-    "a stale test": ("::test_dW`", "::test_dW_l`", "0 tests tests/test_equations.py::test_dW_l"),
+    "a stale test": ("::test_dW`", "::test_dW_l`", "0 tests tests/nn/test_equations.py::test_dW_l"),
     "a stale test in prose": ("::test_back_propagate_reads_the_cache`", "::test_reads`", "0 tests"),
-    "a stale file": ("tests/test_equations.py::test_db`", "tests/test_eq.py::test_db`", "0 tests"),
-    "a helper, no test": ("::test_db`", "::problem`", "0 tests tests/test_equations.py::problem"),
+    "a stale file": ("tests/nn/test_equations.py::test_db`", "tests/nn/test_eq.py::test_db`", "0 tests"),
+    "a helper, no test": ("::test_db`", "::problem`", "0 tests tests/nn/test_equations.py::problem"),
     "a gap": ("\\tag{18}", "\\tag{31}", "numbered ['31'] where ['18'] was due"),
     "a twin": ("\\tag{18}", "\\tag{17}", "numbered ['17'] where ['18'] was due"),
     "no number": ("\\tag{18}", "", "numbered [] where ['18'] was due"),
@@ -162,7 +162,7 @@ BROKEN = {
         "no fun",
     ),
     "no test": (
-        "verified by `tests/test_equations.py::test_dA`",
+        "verified by `tests/nn/test_equations.py::test_dA`",
         "verified by hand",
         "no test under",
     ),
