@@ -126,6 +126,7 @@ def compared(network: "Trained", found: dict[str, float], table: str) -> int:
     """Say whether the run's record agrees; the exit status."""
     from jaxnn.report import console as display
     from jaxnn.runs import folder as runs
+    from jaxnn.runs import layout
 
     folder, recorded = network.run.folder, network.result or {}
     differences = [
@@ -133,10 +134,10 @@ def compared(network: "Trained", found: dict[str, float], table: str) -> int:
         for name, value in found.items()
         if recorded[name] != value
     ]
-    if text(folder / runs.TABLE) != table:
-        differences.append(f"{folder / runs.TABLE}: not the table above")
-    if not agrees(folder / runs.RESULT, recorded):
-        differences.append(f"{folder / runs.RESULT}: not what the run recorded")
+    if text(folder / layout.TABLE) != table:
+        differences.append(f"{folder / layout.TABLE}: not the table above")
+    if not agrees(folder / layout.RESULT, recorded):
+        differences.append(f"{folder / layout.RESULT}: not what the run recorded")
     for line in differences:
         display.notice(line)
     if differences:

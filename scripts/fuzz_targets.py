@@ -226,7 +226,7 @@ def parameters() -> tuple[Mapping[str, Any], Mapping[str, Any]]:
 def safetensors() -> Target:
     """The file of a finished run, as it is: a SHA-256 covers it."""
     from jaxnn.io import arrayfile
-    from jaxnn.runs.folder import PARAMETERS
+    from jaxnn.runs.layout import PARAMETERS
 
     with tempfile.TemporaryDirectory() as place:
         arrayfile.save(Path(place, PARAMETERS), *parameters())
@@ -243,7 +243,7 @@ def run_notes() -> Target:
     """What lies behind the checksum of a finished run: its notes, as JSON."""
     from jaxnn.io import arrayfile
     from jaxnn.runs import trained
-    from jaxnn.runs.folder import PARAMETERS
+    from jaxnn.runs.layout import PARAMETERS
 
     values, notes = parameters()
 
@@ -262,6 +262,7 @@ def checkpoint_notes() -> Target:
     from jaxnn import data
     from jaxnn.io import arrayfile
     from jaxnn.runs import folder as runs
+    from jaxnn.runs import layout
     from jaxnn.training.config import Config
     from jaxnn.training.loop import Progress, start
 
@@ -271,13 +272,13 @@ def checkpoint_notes() -> Target:
     with tempfile.TemporaryDirectory() as place:
         run = runs.create(place, config, runs.describe(data.load("digits"), "digits"))
         runs.save(run, progress)
-        (path,) = Path(place, runs.CHECKPOINTS).iterdir()
+        (path,) = Path(place, layout.CHECKPOINTS).iterdir()
         values, notes = arrayfile.load(path)
         name = path.name
 
     def put(folder: Path, content: bytes) -> None:
-        (folder / runs.CHECKPOINTS).mkdir(exist_ok=True)
-        arrayfile.save(folder / runs.CHECKPOINTS / name, values, json_of(content))
+        (folder / layout.CHECKPOINTS).mkdir(exist_ok=True)
+        arrayfile.save(folder / layout.CHECKPOINTS / name, values, json_of(content))
 
     def read(folder: Path) -> Any:
         return runs.load(folder, lambda line: None)[0].config

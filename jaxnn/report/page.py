@@ -10,7 +10,7 @@ from typing import Any
 from jaxnn.errors import StorageError
 from jaxnn.io.files import write_bytes
 from jaxnn.report.plots import CONFUSION, CURVES, DISTORTIONS, MISTAKES, WEIGHTS, Pictures
-from jaxnn.runs.folder import REPORT
+from jaxnn.runs.layout import REPORT
 from jaxnn.runs.metrics import AVERAGES, COLUMNS, Report
 
 CAPTIONS = {

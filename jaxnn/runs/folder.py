@@ -37,18 +37,19 @@ from jaxnn.nn.mlp import Params
 from jaxnn.nn.optimisers import OPTIMISERS, SCHEDULES
 from jaxnn.runs import checkpoint
 from jaxnn.runs.interval import Interval
+from jaxnn.runs.layout import (
+    CHECKPOINTS,
+    CONFIG,
+    HISTORY,
+    PARAMETERS,
+    REPORT,
+    RESULT,
+    TABLE,
+    TEACHER,
+)
 from jaxnn.training.config import Config
 from jaxnn.training.loop import Progress, Record, state_shapes
 from jaxnn.training.plan import Teacher
-
-CONFIG = "config.json"
-HISTORY = "history.jsonl"
-CHECKPOINTS = "checkpoints"
-PARAMETERS = "parameters.safetensors"
-TEACHER = "teacher.safetensors"
-RESULT = "result.json"
-TABLE = "table.txt"
-REPORT = "report.html"
 
 CHECKPOINTS_KEPT = 2
 

@@ -10,7 +10,7 @@ from jaxnn.data.look import Look
 from jaxnn.errors import CheckpointError, UsageError
 from jaxnn.io import arrayfile
 from jaxnn.nn.mlp import Params
-from jaxnn.runs import checkpoint
+from jaxnn.runs import checkpoint, layout
 from jaxnn.runs import folder as runs
 from jaxnn.runs.folder import Run
 from jaxnn.training.loop import best_epoch, state_shapes
@@ -51,7 +51,7 @@ def load(folder: Path, notice: Callable[[str], None]) -> Trained:
     """
     if not folder.is_dir():
         raise UsageError(f"{folder}: expected the folder of a run, found none")
-    if (folder / runs.RESULT).exists() or not (folder / runs.CHECKPOINTS).is_dir():
+    if (folder / layout.RESULT).exists() or not (folder / layout.CHECKPOINTS).is_dir():
         network = _finished(folder)
         if runs.epochs_saved(folder) > network.epochs:
             notice(
@@ -82,11 +82,11 @@ def require_frame(trained: Trained) -> Frame:
 
 
 def _finished(folder: Path) -> Trained:
-    path = folder / runs.PARAMETERS
+    path = folder / layout.PARAMETERS
     if not path.exists():
         raise CheckpointError(
-            f"{folder}: not the folder of a run: expected {runs.PARAMETERS} or "
-            f"{runs.CHECKPOINTS}/ in it"
+            f"{folder}: not the folder of a run: expected {layout.PARAMETERS} or "
+            f"{layout.CHECKPOINTS}/ in it"
         )
     arrays, notes = arrayfile.load(path)
     with runs.sensible_notes(path):

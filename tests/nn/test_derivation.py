@@ -148,8 +148,16 @@ BROKEN = {
     ),
     "a stale test": ("::test_dW`", "::test_dW_l`", "0 tests tests/nn/test_equations.py::test_dW_l"),
     "a stale test in prose": ("::test_back_propagate_reads_the_cache`", "::test_reads`", "0 tests"),
-    "a stale file": ("tests/nn/test_equations.py::test_db`", "tests/nn/test_eq.py::test_db`", "0 tests"),
-    "a helper, no test": ("::test_db`", "::problem`", "0 tests tests/nn/test_equations.py::problem"),
+    "a stale file": (
+        "tests/nn/test_equations.py::test_db`",
+        "tests/nn/test_eq.py::test_db`",
+        "0 tests",
+    ),
+    "a helper, no test": (
+        "::test_db`",
+        "::problem`",
+        "0 tests tests/nn/test_equations.py::problem",
+    ),
     "a gap": ("\\tag{18}", "\\tag{31}", "numbered ['31'] where ['18'] was due"),
     "a twin": ("\\tag{18}", "\\tag{17}", "numbered ['17'] where ['18'] was due"),
     "no number": ("\\tag{18}", "", "numbered [] where ['18'] was due"),

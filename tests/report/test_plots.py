@@ -289,7 +289,7 @@ class TestCanvas:
     def test_pyplot_is_not_imported_nor_matplotlib_before_it_is_needed(self):
         code = (
             "import sys\n"
-            "from jaxnn import canvas, plots, report\n"
+            "from jaxnn.report import canvas, page, plots\n"
             "assert 'matplotlib' not in sys.modules\n"
             "assert 'jax' not in sys.modules\n"
             "names = 'epoch', 'train_loss', 'test_loss', 'train_accuracy', 'test_accuracy'\n"

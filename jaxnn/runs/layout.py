@@ -1,0 +1,10 @@
+"""The names of what lies in a run folder."""
+
+CONFIG = "config.json"
+HISTORY = "history.jsonl"
+CHECKPOINTS = "checkpoints"
+PARAMETERS = "parameters.safetensors"
+TEACHER = "teacher.safetensors"
+RESULT = "result.json"
+TABLE = "table.txt"
+REPORT = "report.html"
