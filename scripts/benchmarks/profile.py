@@ -44,8 +44,9 @@ class Place(NamedTuple):
     line: int
 
     def __str__(self) -> str:
-        package = next(name for name in PACKAGES if name in self.file.parts)
-        return f"{package}/{self.file.name}:{self.line}"
+        parts = self.file.parts
+        package = max(i for i, name in enumerate(parts) if name in PACKAGES)
+        return f"{'/'.join(parts[package:])}:{self.line}"
 
     @property
     def text(self) -> str:
