@@ -53,6 +53,8 @@ class Trial:
     key: Any = None  #: what is the same for the same habit at other places
     zero: int = 0  #: the number of the edit that leaves the place out
 
+    named: bool = False  #: has the user a name for what the derivative is taken along?
+
     @cached_property
     def subject(self) -> str:
         return self.about()
@@ -170,7 +172,13 @@ class Context:
         return {}
 
     def name(self, value: int) -> str:
-        return self.source.value(value) or "another value"
+        found = self.source.value(value)
+        if found:
+            return found
+        producer = self.tape.producer[value]
+        if producer < 0:
+            return "another value"
+        return self.source.expression(self.tape.ops[producer])
 
     def steps(self, group: Group) -> str:
         """ ", in all 6 steps"; empty where there is only one."""

@@ -47,6 +47,7 @@ def uses(context: Context, group: Group) -> Iterator[Trial]:
             linear=parallel,
             fitted=Label("scale", "is multiplied by {factor}", 0.6),
             key=("use", op.name, k),
+            named=op.inputs[k] in context.source.names,
         )
 
 
@@ -172,14 +173,17 @@ def masks(context: Context, group: Group) -> Iterator[Trial]:
             chosen.append(mask)
 
     put("has the branches of the choice exchanged", 0.4, 1 - which.astype(np.intp))
+    for k in op.pulls:
+        said = f"is taken as if `{context.source.value(op.inputs[k])}` were chosen everywhere"
+        put(said, 0.2, np.full(shape, k - 1))
     if producer >= 0 and tape.ops[producer].name in COMPARISONS:
         test = tape.ops[producer]
         for side in (0, 1):
             other = np.asarray(tape.values[test.inputs[1 - side]])
             read = context.source.operand(test, side)
-            for name, _values, arrays in [
-                *context.alike(1, tape.shape(test.inputs[side])),
-            ]:
+            for name, _values, arrays in context.alike(1, tape.shape(test.inputs[side])):
+                if not read:
+                    continue
                 pair = (arrays[0], other) if side == 0 else (other, arrays[0])
                 mask = COMPARISONS[test.name](*pair)
                 put(

@@ -174,7 +174,7 @@ class Search:
         numbers = sum(int(changed[t.part(j)].sum()) for j in np.flatnonzero(mended))
         if numbers < (label.free + EVIDENCE if label.free else 1):
             return
-        cost = label.cost + PARTS.get(trial.group.part, 0.6)
+        cost = label.cost - 0.01 * trial.named + PARTS.get(trial.group.part, 0.6)
         if label.factor == 0 and self._only_rounded(row, mended):
             cost += 0.3
         paths = tuple(t.paths[j] for j in np.flatnonzero(mended))
@@ -528,7 +528,8 @@ class Search:
 
 
 def _sorted(hits: Iterable[Hit]) -> list[Hit]:
-    return sorted(hits, key=lambda h: (-len(h.leaves), h.cost, h.numbers))
+    """Those that explain most leaves most simply first; of a series the place nearest the loss."""
+    return sorted(hits, key=lambda h: (-len(h.leaves), round(h.cost, 6), -h.trial.line.number))
 
 
 #: The families that go wrong at some steps of a loop only.

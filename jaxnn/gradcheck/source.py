@@ -211,6 +211,11 @@ class Source:
             return told if len(told) <= LONGEST else f"{told[: LONGEST - 1]}…"
         return self.value(value)
 
+    def infix(self, op: Op) -> bool:
+        """Is the operation written with its sign between its operands?"""
+        node = _parsed(op.frames[0]) if op.frames else None
+        return isinstance(node, ast.BinOp) and isinstance(node.op, INFIX.get(op.name, ()))
+
     @staticmethod
     def _argument(node: ast.Call, k: int) -> ast.expr:
         """The k-th array of a call: of a method, the object itself comes first."""

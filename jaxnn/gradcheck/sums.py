@@ -19,6 +19,7 @@ from jaxnn.gradcheck.tape import (
     Tape,
     reduction,
     windows,
+    windows_of,
 )
 
 
@@ -29,7 +30,11 @@ def moves(context: Context, group: Group) -> Iterator[Trial]:
     tape = context.tape
     op = tape.ops[group.ops[-1]]
     for k, pull in op.pulls.items():
-        if not isinstance(pull, Move) or not context.suspect(op.inputs[k]):
+        if not context.suspect(op.inputs[k]):
+            continue
+        if op.name == "cumsum":
+            yield _not_reversed(context, group, op)
+        if not isinstance(pull, Move):
             continue
         ops = [tape.ops[n] for n in group.ops if k in tape.ops[n].pulls]
         labels = [Label("path_missing", "is missing", 0.05, 0.0)]
@@ -70,6 +75,18 @@ def moves(context: Context, group: Group) -> Iterator[Trial]:
             variants.append(
                 [lambda ct, p=o.pulls[k]: Move(p.rows, p.cols, p.shape)(ct) for o in ops]
             )
+        if op.name in ("reduce_max", "reduce_min", "reduce_window_max"):
+            said = "goes to all entries: only the largest one may receive it"
+            labels.append(Label("wrong_mask", said, 0.3))
+            variants.append([_to_all(o, o.pulls[k]) for o in ops])
+        if op.name in ("transpose", "reshape"):
+            said = (
+                "is reshaped where it must be transposed back"
+                if op.name == "transpose"
+                else "is reshaped back in another order than it was reshaped in"
+            )
+            labels.append(Label("wrong_axis", said, 0.3))
+            variants.append([_reshaped(o.name, o.pulls[k]) for o in ops])
         if op.name == "reduce_sum":
             labels.append(
                 Label("wrong_axis", "is spread as if the sum were over another axis", 0.9)
@@ -92,6 +109,44 @@ def moves(context: Context, group: Group) -> Iterator[Trial]:
             linear=context.sites.parallel(numbers),
             key=("move", op.name),
         )
+
+
+def _not_reversed(context: Context, group: Group, op: Op) -> Trial:
+    """A cumulative sum whose derivative is summed from the same end."""
+    axis = op.params["axis"] + 1
+
+    def message(i: int, op: Op, ct: Float64Array) -> Any:
+        forward = np.cumsum(ct, axis)
+        if op.params["reverse"]:
+            forward = np.flip(np.cumsum(np.flip(ct, axis), axis), axis)
+        return np.concatenate([0 * forward[:1], forward[-1:]])
+
+    labels = [
+        Label("path_missing", "is missing", 0.05, 0.0),
+        Label("wrong_axis", "is summed up from the same end as in the forward pass", 0.3),
+    ]
+    edits = context.on_use(group.ops, 0, message)
+    return Trial(group, along(context, op, 0), op, labels, edits, key=("cumsum",))
+
+
+def _to_all(op: Op, pull: Any) -> Callable[[Float64Array], Float64Array]:
+    """The cotangent of an extreme spread over all that it was taken of."""
+    if "window_dimensions" not in op.params:
+        return reduction(pull.shape, tuple(op.params["axes"]))
+    index = windows_of(op.params, pull.shape)
+    size = int(np.prod(index.shape[1:], dtype=int))
+    places = np.broadcast_to(np.arange(size).reshape(index.shape[1:]), index.shape).ravel()
+    inside = np.flatnonzero(index.ravel() >= 0)
+    return Move(places[inside], index.ravel()[inside], pull.shape)
+
+
+def _reshaped(name: str, pull: Any) -> Callable[[Float64Array], Float64Array]:
+    def turned(ct: Float64Array) -> Float64Array:
+        if name == "transpose":
+            return ct.reshape(len(ct), *pull.shape)
+        return np.stack([one.reshape(pull.shape, order="F") for one in ct])
+
+    return turned
 
 
 def _kept(pull: Any, at: int) -> Callable[[Float64Array], Float64Array]:

@@ -564,7 +564,7 @@ class _Writer:
     def _reduce_window_sum(
         self, e: Any, inputs: Any, arrays: Any, active: Any, frames: Any, inner: Any
     ) -> int:
-        index = self.windows_of(e.params, arrays[0].shape)
+        index = windows_of(e.params, arrays[0].shape)
         value = np.where(index >= 0, arrays[0].ravel()[index], 0.0).sum(0)
         places = np.broadcast_to(np.arange(value.size).reshape(value.shape), index.shape)
         inside = np.flatnonzero(index.ravel() >= 0)
@@ -577,26 +577,13 @@ class _Writer:
         self, e: Any, inputs: Any, arrays: Any, active: Any, frames: Any, inner: Any
     ) -> int:
         """Of equal entries the first receives everything."""
-        index = self.windows_of(e.params, arrays[0].shape)
+        index = windows_of(e.params, arrays[0].shape)
         values = np.where(index >= 0, arrays[0].ravel()[index], -np.inf)
         first = values.argmax(0)[None]
         value = np.take_along_axis(values, first, 0)[0]
         cols = np.take_along_axis(index, first, 0).ravel()
         move = Move(np.arange(value.size), cols, arrays[0].shape, None, value.shape)
         return self.add("reduce_window_max", inputs, value, e.params, frames, inner, {0: move})
-
-    @staticmethod
-    def windows_of(p: Mapping[str, Any], shape: tuple[int, ...]) -> Any:
-        """The numbers of the entries in each window: a first axis, and then the places."""
-        index = windows(
-            shape,
-            p["window_dimensions"],
-            p["window_strides"],
-            p["padding"],
-            p["base_dilation"],
-            p["window_dilation"],
-        )
-        return index.reshape(-1, *index.shape[len(shape) :])
 
     def _reduce_prod(
         self, e: Any, inputs: Any, arrays: Any, active: Any, frames: Any, inner: Any
@@ -775,6 +762,19 @@ def reduction(shape: tuple[int, ...], axes: tuple[int, ...]) -> Move:
     rows = np.broadcast_to(np.arange(int(np.prod(kept, dtype=int))).reshape(kept), shape).ravel()
     out = tuple(n for a, n in enumerate(shape) if a not in axes)
     return Move(rows, np.arange(rows.size), shape, None, out)
+
+
+def windows_of(p: Mapping[str, Any], shape: tuple[int, ...]) -> Any:
+    """The numbers of the entries in each window: a first axis, and then the places."""
+    index = windows(
+        shape,
+        p["window_dimensions"],
+        p["window_strides"],
+        p["padding"],
+        p["base_dilation"],
+        p["window_dilation"],
+    )
+    return index.reshape(-1, *index.shape[len(shape) :])
 
 
 def windows(

@@ -119,7 +119,7 @@ def message(context: Context, op: Op, k: int) -> tuple[str, str] | None:
         return g, where
     if op.name == "sub":
         return (g if k == 0 else f"-{g}"), where
-    if len(op.inputs) != 2:
+    if len(op.inputs) != 2 or not source.infix(op):
         return None
     other = source.operand(op, 1 - k)
     if not other or "…" in other:
