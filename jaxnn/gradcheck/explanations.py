@@ -348,6 +348,12 @@ LESSONS = {
         "a function that acts on each entry by itself.",
         "With all cotangents equal it is right.",
     ),
+    "clipped": Lesson(
+        "{equation} is clipped{within}",
+        "A derivative has no limits. What is clipped is the step that is made with it.",
+        "np.clip against exploding gradients belongs after the gradient has been compared.",
+        "Small derivatives are right, and the large ones are all equal.",
+    ),
     "rerouted": Lesson(
         "{equation} takes a way that it must go around{within}",
         "y = x + f(x): dx = dy + Jᵀ dy. What goes around f is added after f's derivative.",

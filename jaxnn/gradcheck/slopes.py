@@ -118,6 +118,11 @@ def _slopes(context: Context, group: Group, found: Sequence[Stretch]) -> Iterato
                 said = f"divides by {value:.6g} everywhere where {wanted} belongs"
             column = np.full_like(true, value if op.name == "mul" else 1 / value)
             put("one_for_all", said, 0.5, column)
+        if other.shape == shape and op.name == "mul" and not tape.active[op.inputs[1 - last.k]]:
+            for axis in [a for a, n in enumerate(shape) if n > 1]:
+                for by in (1, -1):
+                    said = f"takes {wanted} shifted by one along axis {axis}"
+                    put("wrong_value", said, 0.8, np.roll(true, by, axis + 1))
         for axis, array in _other_broadcasts(context, found):
             said = f"takes {wanted} along axis {axis} of the result, where it belongs along another"
             put("wrong_axis", said, 0.3, true * 0 + (array if op.name == "mul" else 1 / array))

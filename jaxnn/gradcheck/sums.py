@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
-from itertools import combinations
+from itertools import combinations, product
 from typing import Any
 
 import numpy as np
@@ -75,6 +75,14 @@ def moves(context: Context, group: Group) -> Iterator[Trial]:
             variants.append(
                 [lambda ct, p=o.pulls[k]: Move(p.rows, p.cols, p.shape)(ct) for o in ops]
             )
+        if op.name == "gather":
+            out = tape.shape(op.output)
+            if len(pull.cols) == np.prod(out, dtype=int):
+                for axis in [a for a, n in enumerate(out) if n > 1]:
+                    for by, d in product((1, -1), range(len(pull.shape))):
+                        said = f"takes the indices into axis {d} shifted by one"
+                        labels.append(Label("wrong_value", said, 0.8))
+                        variants.append([_shifted(o.pulls[k], out, by, axis, d) for o in ops])
         if op.name in ("reduce_max", "reduce_min", "reduce_window_max"):
             said = "goes to all entries: only the largest one may receive it"
             labels.append(Label("wrong_mask", said, 0.3))
@@ -138,6 +146,17 @@ def _to_all(op: Op, pull: Any) -> Callable[[Float64Array], Float64Array]:
     places = np.broadcast_to(np.arange(size).reshape(index.shape[1:]), index.shape).ravel()
     inside = np.flatnonzero(index.ravel() >= 0)
     return Move(places[inside], index.ravel()[inside], pull.shape)
+
+
+def _shifted(
+    pull: Any, out: tuple[int, ...], by: int, axis: int, d: int
+) -> Callable[[Float64Array], Float64Array]:
+    cols = np.empty(len(pull.cols), np.intp)
+    cols[pull.rows] = pull.cols
+    places = list(np.unravel_index(cols, pull.shape))
+    places[d] = np.roll(places[d].reshape(out), by, axis).ravel()
+    moved = np.ravel_multi_index(tuple(places), pull.shape)
+    return Move(np.arange(cols.size), moved, pull.shape)
 
 
 def _reshaped(name: str, pull: Any) -> Callable[[Float64Array], Float64Array]:
@@ -217,15 +236,29 @@ def positions(context: Context, group: Group) -> Iterator[Trial]:
         labels.append(Label("partial", told, 0.6))
         masks.append(mask)
     stacked = np.stack(masks)
+    top = float(np.abs(context.backward.ct(op.output)).max(initial=0.0))
+    limits = [c for c in CLIPPED if c < top] if len(group.ops) == 1 else []
+    labels += [Label("clipped", f"is clipped at ±{c:g}", 0.5) for c in limits]
+
+    def change(i: int, op: Op, ct: Float64Array) -> Float64Array:
+        wide = np.broadcast_to(ct, (len(labels), *ct.shape[1:]))
+        kept = wide[: len(stacked)] * stacked
+        cut = [np.clip(wide[len(stacked) + j], -c, c)[None] for j, c in enumerate(limits)]
+        return np.concatenate([kept, *cut])
+
     yield Trial(
         group,
         by_result(context, op),
         op,
         labels,
-        context.on_result(group.ops, lambda i, op, ct: ct * stacked),
+        context.on_result(group.ops, change),
         linear=context.sites.parallel(group.ops),
         key=("positions", op.name),
     )
+
+
+#: Limits that cotangents are clipped at.
+CLIPPED = (0.01, 0.1, 0.25, 0.5, 1.0, 5.0, 10.0)
 
 
 def _masks(shape: tuple[int, ...]) -> Iterator[tuple[str, Any]]:

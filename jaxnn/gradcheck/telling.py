@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxnn.gradcheck.backward import Backward
 from jaxnn.gradcheck.places import Context
 from jaxnn.gradcheck.report import Finding
 from jaxnn.gradcheck.search import Explained, Hit
@@ -43,7 +44,11 @@ def _finding(context: Context, members: Sequence[Sequence[Hit]]) -> Finding:
     label, trial = best.label, best.trial
     subjects = list(dict.fromkeys(hits[0].trial.subject for hits in members))
     role = context.role(trial.group) if len(members) == 1 else ""
-    said = f"{subjects[0]}{role} {label.said}{context.steps(trial.group)}."
+    subject = f"{subjects[0]}{role}"
+    said = f"{subject} {label.said}{context.steps(trial.group)}."
+    whole = _of_everything(context, members)
+    if whole:
+        said = f"{whole}. So it would be if {said}" if label.free == 0 else f"{whole}."
     also = "".join(f" So it is with {subject}." for subject in subjects[1:])
     if label.code == "swapped_leaves":
         pairs = dict.fromkeys(f"{h[0].trial.subject} {h[0].label.said}" for h in members)
@@ -51,11 +56,36 @@ def _finding(context: Context, members: Sequence[Sequence[Hit]]) -> Finding:
     leaves = tuple(dict.fromkeys(leaf for hits in members for leaf in hits[0].leaves))
     file = _file(trial.line)
     sentence = f"{file}{said if file else said[0].upper() + said[1:]}{also}"
-    sentence += _write(context, best) + _doubt(context, members[0])
+    if not whole:
+        sentence += _write(context, best) + _doubt(context, members[0])
     place = _place(context, trial.line, trial.level)
     if len(leaves) == 1 and _at_leaf(context, trial.line, leaves[0]):
         place = leaves[0]
     return Finding(label.code, place, sentence, label.factor, leaves)
+
+
+def _of_everything(context: Context, members: Sequence[Sequence[Hit]]) -> str:
+    """Of a gradient that is a multiple of the true one."""
+    best = members[0][0]
+    if len(members) > 1 or best.label.code not in ("scale", "wrong_constant") or not best.factor:
+        return ""
+    others = set(context.tape.leaves) - set(best.leaves)
+    zero = {p for p in others if not np.any(context.given.get(p, 1.0))}
+    if others - zero or len(best.leaves) < 2:
+        return ""
+    c, norm = best.factor, _norm(context)
+    if norm and abs(abs(c) * norm - 1) < 1e-9:
+        return f"the whole gradient is divided by its norm, {norm:.6g}"
+    return (
+        f"the whole gradient is multiplied by {c:.6g}, which the loss has not (a learning rate, a "
+        "mean, a norm?)"
+    )
+
+
+def _norm(context: Context) -> float:
+    """The norm of the true gradient."""
+    true = Backward(context.tape, [seed[0] for seed in context.backward.seeds]).gradient()
+    return float(np.sqrt(sum(float((g * g).sum()) for g in true.values())))
 
 
 def _at_leaf(context: Context, op: Op, path: str) -> bool:

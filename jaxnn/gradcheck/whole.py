@@ -52,6 +52,15 @@ def wholes(
                     about = f"the derivative that belongs to `{other}` stands"
                     said = f"in the place of that by `{path}`"
                     yield Whole(Label("swapped_leaves", said, 0.0), about, line, (path,), of.size)
+        if value.shape == true.shape:
+            top = float(np.abs(value).max(initial=0.0))
+            at_limit = int((np.abs(np.abs(value) - top) <= floor).sum())
+            if (at_limit > 1 or round(top, 3) == top) and _near(
+                np.clip(true, -top, top), value, floor
+            ):
+                about = f"the derivative by `{path}`{_where(context, line)}"
+                label = Label("clipped", f"is clipped at ±{top:.6g}", 0.0)
+                yield Whole(label, about, line, (path,), at_limit)
         if (
             true.ndim == 2
             and value.shape == true.T.shape
