@@ -5,7 +5,7 @@ place, and how far-fetched it is.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -54,6 +54,30 @@ class Trial:
     zero: int = 0  #: the number of the edit that leaves the place out
 
     named: bool = False  #: has the user a name for what the derivative is taken along?
+
+    def only(self, numbers: Sequence[int]) -> "Trial":
+        """The trial with some of its edits. Where one of them lies above another they are all."""
+        n = len(self.labels)
+        if len(numbers) == n:
+            return self
+        at = np.array(sorted(numbers))
+
+        def some(edit: Reverse) -> Reverse:
+            def reverse(ct: Float64Array) -> dict[int, Float64Array]:
+                if len(ct) > 1:  # One cotangent for each of the edits that are left.
+                    wide = np.zeros((n, *ct.shape[1:]))
+                    wide[at] = ct
+                    ct = wide
+                return {v: m[at] if len(m) == n else m for v, m in edit(ct).items()}
+
+            return reverse
+
+        return replace(
+            self,
+            labels=[self.labels[i] for i in at],
+            edits={number: some(edit) for number, edit in self.edits.items()},
+            zero=int(np.flatnonzero(at == self.zero)[0]) if self.zero in at else 0,
+        )
 
     @cached_property
     def subject(self) -> str:

@@ -5,15 +5,17 @@ entries to the noise floor, and none that was right becomes wrong. Of the hits t
 explains most is adopted, and the search goes on with what is left.
 """
 
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import combinations
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxnn.gradcheck.backward import Backward, Edits
+from jaxnn.gradcheck.backward import Backward, Edits, add
 from jaxnn.gradcheck.compare import Float64Array, largest
 from jaxnn.gradcheck.edits import FAMILIES, named_constants
 from jaxnn.gradcheck.masks import any_mask
@@ -23,6 +25,7 @@ from jaxnn.gradcheck.routes import constants, uses
 from jaxnn.gradcheck.sites import Group, Sites
 from jaxnn.gradcheck.slopes import slopes
 from jaxnn.gradcheck.source import Source
+from jaxnn.gradcheck.tangents import DIRECTIONS, Tangents
 from jaxnn.gradcheck.tape import Tape
 from jaxnn.gradcheck.whole import wholes
 
@@ -31,6 +34,9 @@ EVIDENCE = 2
 
 #: After so many seconds the search stops and says how far it came.
 SECONDS = 10.0
+
+#: After so many seconds it says that it is still at work.
+PATIENCE = 2.0
 
 
 class Hit(NamedTuple):
@@ -103,6 +109,23 @@ class Target:
         return slice(int(self.bounds[i]), int(self.bounds[i + 1]))
 
 
+class Progress:
+    """A line on the terminal, beyond the first seconds of a search."""
+
+    def __init__(self) -> None:
+        self.next = time.monotonic() + PATIENCE
+        self.shown = False
+
+    def tell(self, tried: int) -> None:
+        if time.monotonic() > self.next and sys.stderr.isatty():
+            self.next, self.shown = time.monotonic() + 0.5, True
+            print(f"\rlooking for the mistake: {tried} edits tried", end="", file=sys.stderr)
+
+    def end(self) -> None:
+        if self.shown:
+            print("\r" + " " * 60 + "\r", end="", file=sys.stderr, flush=True)
+
+
 class Search:
     """The search for the edits that explain a gradient."""
 
@@ -110,7 +133,8 @@ class Search:
         self.context, self.target = context, target
         self.deadline = time.monotonic() + seconds
         self.tried = 0
-        self.target.stand(context.backward)
+        self.progress = Progress()
+        self.stand()
 
     @cached_property
     def constants(self) -> list[tuple[str, float]]:
@@ -125,8 +149,55 @@ class Search:
             for family in families:
                 for trial in family(self.context, group):
                     yield trial
+                    self.progress.tell(self.tried)
                     if time.monotonic() > self.deadline:
                         return
+
+    def screened(self, trial: Trial) -> list[int] | None:
+        """The edits that may make a leaf right, by a few directions in each; None for all."""
+        tangents, backward, t = self.tangents, self.context.backward, self.target
+        if not trial.linear and len(trial.edits) != 1:
+            return None
+        changes: dict[int, Float64Array] = {}
+        for number, edit in trial.edits.items():
+            ct = backward.ct(self.context.tape.ops[number].output)
+            old = backward.messages.get(number, {})
+            new = edit(ct)
+            for value in {**old, **new}:
+                if not tangents.known(value):
+                    return None
+                before, after = old.get(value, 0.0), new.get(value, 0.0)
+                add(changes, value, np.asarray(after - before))
+        shown, error = tangents.shown(changes)
+        n = len(trial.labels)
+        shown = np.broadcast_to(shown, (n, tangents.rows))
+        error = np.broadcast_to(error, (n, tangents.rows)) + self.slack
+        per_leaf = (n, len(t.paths), DIRECTIONS)
+        still = (np.abs(shown) <= error).reshape(per_leaf).all(2)
+        keeps = still | ~t.right | t.settled
+        match = (np.abs(shown - self.wanted) <= error).reshape(per_leaf).all(2) & ~t.right
+        passing = keeps.all(1) & match.any(1)
+        if trial.linear:
+            without = shown[trial.zero]
+            rest = self.wanted - (0.0 if trial.affine else without)
+            effect, slack = shown - without, error + error[trial.zero]
+            if trial.fitted is not None:
+                effect, slack = effect.copy(), slack.copy()
+                effect[trial.zero] = -without
+            first = (slice(None), slice(0, None, DIRECTIONS))
+            with np.errstate(all="ignore"):
+                c = np.where(effect[first] != 0, np.broadcast_to(rest, effect.shape)[first], 0.0)
+                c = c / np.where(effect[first] != 0, effect[first], 1.0)
+            wide = np.repeat(c, DIRECTIONS, axis=1)
+            unsure = slack * (1 + np.abs(wide)) * 8
+            first_size = np.repeat(np.abs(effect[first]), DIRECTIONS, axis=1)
+            with np.errstate(all="ignore"):
+                unsure = unsure * (
+                    1 + np.abs(effect) / np.where(first_size > 0, first_size, np.inf)
+                )
+            fits = (np.abs(wide * effect - rest) <= unsure).reshape(per_leaf).all(2)
+            passing |= (fits & ~t.right & (c != 0)).any(1)
+        return [int(i) for i in np.flatnonzero(passing)]
 
     def rows(self, trial: Trial) -> Float64Array:
         """What each edit of a trial adds to the gradient."""
@@ -135,6 +206,13 @@ class Search:
         return backward.leaves(backward.difference(trial.edits), n)
 
     def hits(self, trial: Trial) -> Iterator[Hit]:
+        chosen = self.screened(trial)
+        if chosen is not None:
+            self.tried += len(trial.labels)
+            if not chosen:
+                return
+            if not trial.affine:
+                trial = trial.only([*{trial.zero, *chosen}])
         rows = self.rows(trial)
         t = self.target
         yield from self._exact(trial, rows)
@@ -401,10 +479,23 @@ class Search:
         self.restore(before)
         return wholes + simple
 
+    def stand(self) -> None:
+        """Begin anew with the backward pass as it stands now."""
+        self.target.stand(self.context.backward)
+        self.tangents = Tangents(self.context.backward)
+        t = self.target
+        wanted, slack = [], []
+        for i, path in enumerate(t.paths):
+            r = self.tangents.directions[path].reshape(DIRECTIONS, -1)
+            part = t.part(i)
+            wanted += list(r @ (t.given[part] - t.now[part]))
+            slack += list(4 * np.abs(r) @ t.limit[part])
+        self.wanted, self.slack = np.array(wanted), np.array(slack)
+
     def restore(self, adopted: Edits) -> None:
         self.context.backward.adopted = dict(adopted)
         self.context.backward.run()
-        self.target.stand(self.context.backward)
+        self.stand()
 
     def greedy(self, depth: int) -> list[list[Hit]]:
         explained: list[list[Hit]] = []
@@ -421,7 +512,7 @@ class Search:
             first = hits[0]
             explained.append([h for h in hits if set(h.leaves) == set(first.leaves)])
             context.backward.adopt(first.edits)
-            target.stand(context.backward)
+            self.stand()
         return explained
 
     def wholes(self) -> list[list[Hit]]:
@@ -443,7 +534,7 @@ class Search:
                 [Hit(trial, whole.label, 1.0, {}, whole.leaves, whole.label.cost, whole.numbers)]
             )
             target.accepted |= set(whole.leaves)
-        target.stand(self.context.backward)
+        self.stand()
         return found
 
     def looks(self) -> Iterator[Callable[[], list[Hit]]]:
@@ -494,36 +585,42 @@ class Search:
         return _sorted(found)
 
     def pairs(self) -> list[Hit]:
-        """Two places at which the derivative is missing at once."""
+        """Two places at which the derivative is missing at once.
+
+        Each alone leaves what is right as it is. Where neither lies above the other their effects
+        add up; the others are tried.
+        """
         context, target = self.context, self.target
         context.suspects = None
-        missing: list[tuple[Trial, Edits, Float64Array]] = []
+        until = min(self.deadline, time.monotonic() + (self.deadline - time.monotonic()) / 2)
+        kept = np.repeat(target.right & target.comparable, np.diff(target.bounds))
+        distinct: dict[bytes, tuple[Trial, Edits, Float64Array]] = {}
         for group in context.groups:
             if group.part != "role" or not context.free(group.ops):
                 continue
-            for family in (uses, constants):
-                for trial in family(context, group):
-                    row = self.rows(trial)[0]
-                    changes = (np.abs(row) > target.limit).any()
-                    if changes:
-                        missing.append((trial, self._chosen(trial, 0, 1.0), row))
-        distinct: dict[bytes, tuple[Trial, Edits]] = {}
-        for trial, edits, row in missing:
-            distinct.setdefault((row / target.limit / 64).round().tobytes(), (trial, edits))
+            for trial in (*uses(context, group), *constants(context, group)):
+                trial = trial.only([trial.zero])
+                row = self.rows(trial)[0]
+                changed = np.abs(row) > target.limit
+                if changed.any() and not changed[kept].any():
+                    mark = (row / target.limit / 64).round().tobytes()
+                    distinct.setdefault(mark, (trial, trial.edits, row))
         found = []
-        pairs = list(distinct.values())
-        for i, (a, first) in enumerate(pairs):
-            for b, second in pairs[:i]:
-                if set(first) & set(second) or time.monotonic() > self.deadline:
+        for (a, first, one), (b, second, other) in combinations(distinct.values(), 2):
+            if set(first) & set(second):
+                continue
+            edits = {**first, **second}
+            row = one + other
+            if not context.sites.parallel(list(edits)):
+                if time.monotonic() > until:
                     continue
-                edits = {**first, **second}
-                row = context.backward.leaves(context.backward.difference(edits), 1)
-                right = target.leaves_right(target.now + row)[0]
-                if (target.right & ~right).any() or not (right & ~target.right).any():
-                    continue
-                label = replace(a.labels[0], said=f"is missing, and so is {b.subject}")
-                for hit in self._hit(a, 0, label, 1.0, row[0], right):
-                    found.append(hit._replace(edits=edits, cost=hit.cost + 0.5))
+                row = context.backward.leaves(context.backward.difference(edits), 1)[0]
+            right = target.leaves_right(target.now + row[None])[0]
+            if (target.right & ~right).any() or not (right & ~target.right).any():
+                continue
+            label = replace(a.labels[0], said=f"is missing, and so is {b.subject}")
+            for hit in self._hit(a, 0, label, 1.0, row, right):
+                found.append(hit._replace(edits=edits, cost=hit.cost + 0.5))
         return _sorted(found)
 
 
@@ -564,5 +661,6 @@ def explain(
         search = Search(context, target, seconds)
         right = tuple(p for p, ok in zip(target.paths, target.right, strict=True) if ok)
         findings = search.run()
+        search.progress.end()
         left = tuple(p for p, ok in zip(target.paths, target.right, strict=True) if not ok)
     return Explained(findings, right, left, search.tried, context)

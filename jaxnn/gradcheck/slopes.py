@@ -134,6 +134,9 @@ def _slopes(context: Context, group: Group, found: Sequence[Stretch]) -> Iterato
                 1.0,
                 np.take(true, [0], axis + 1) + 0 * true,
             )
+    # Of stretches one within another the shortest is what somebody differentiated.
+    less = 0.002 * (len(last.ops) - 1)
+    labels = [replace(label, cost=label.cost + less) for label in labels]
     keep, fits = _distinct(np.stack(columns), true)
     labels = [replace(labels[j], fit=fit) for j, fit in zip(keep, fits, strict=True)]
     stacked = np.stack([columns[j] for j in keep])

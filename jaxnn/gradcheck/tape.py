@@ -119,6 +119,7 @@ class General:
 
     map: Callable[[Float64Array], Float64Array]
     shape: tuple[int, ...]
+    push: Callable[[Float64Array], Float64Array] | None = None  #: the transpose, where it is known
 
     def __call__(self, ct: Float64Array) -> Float64Array:
         return np.stack([np.asarray(self.map(one)) for one in ct])
@@ -618,7 +619,9 @@ class _Writer:
                 np.flip(np.cumsum(np.flip(x, axis), axis), axis) if reverse else np.cumsum(x, axis)
             )
 
-        pull = General(lambda ct: run(ct, not reverse), a[0].shape)
+        pull = General(
+            lambda ct: run(ct, not reverse), a[0].shape, lambda tangent: run(tangent, reverse)
+        )
         return self.add("cumsum", inputs, run(a[0], reverse), e.params, frames, inner, {0: pull})
 
     # -- Copies --------------------------------------------------------------------------------

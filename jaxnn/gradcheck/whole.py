@@ -55,8 +55,12 @@ def wholes(
         if value.shape == true.shape:
             top = float(np.abs(value).max(initial=0.0))
             at_limit = int((np.abs(np.abs(value) - top) <= floor).sum())
-            if (at_limit > 1 or round(top, 3) == top) and _near(
-                np.clip(true, -top, top), value, floor
+            clipped = int((np.abs(true) > top + floor).sum())
+            if (
+                top > 1e3 * floor
+                and clipped
+                and (at_limit > 1 or float(f"{top:.2g}") == top)
+                and _near(np.clip(true, -top, top), value, floor)
             ):
                 about = f"the derivative by `{path}`{_where(context, line)}"
                 label = Label("clipped", f"is clipped at ±{top:.6g}", 0.0)
