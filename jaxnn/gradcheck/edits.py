@@ -74,7 +74,8 @@ def named_constants(context: Context) -> dict[str, float]:
                 put(f"{n}/{n - 1} = n/(n − 1), n = {told}", n / (n - 1))
                 put(f"{n - 1}/{n} = (n − 1)/n, n = {told}", (n - 1) / n)
                 put(f"1/({n} − 1), {n} = {told}", 1 / (n - 1))
-    for (a, p), (b, q) in combinations(sorted(sizes.items()), 2):
+    several = sorted((n, told) for n, told in sizes.items() if n > 1)
+    for (a, p), (b, q) in combinations(several, 2):
         put(f"{a * b} = {p} · {q}", float(a * b))
         put(f"1/{a * b}, {a * b} = {p} · {q}", 1 / (a * b))
         put(f"{a}/{b} = {p} / {q}", a / b)
