@@ -93,6 +93,9 @@ def test_the_readme_says_where_everything_is():
     )
     here = {f"jaxnn/{m.name}" + "/" * m.is_dir() for m in modules if m.name[:2] != "__"}
     assert here <= named
+    for folder, files in re.findall(r"^\| `(jaxnn/\w+/)` \| (.*) \|$", table, re.MULTILINE):
+        listed = {name for name in QUOTED.findall(files) if name.endswith(".py")}
+        assert listed <= {file.name for file in (ROOT / folder).iterdir()}, folder
 
 
 # -------------------------------------------------------------------------------- what can be typed
