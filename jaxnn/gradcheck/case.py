@@ -24,6 +24,7 @@ from jaxnn.gradcheck.compare import (
     epsilon,
 )
 from jaxnn.gradcheck.hypotheses import BATCH, near
+from jaxnn.gradcheck.precision import widened
 from jaxnn.gradcheck.program import (
     UNTRACEABLE,
     Draws,
@@ -83,6 +84,8 @@ class Case:
         self.notes: list[str] = []
         self.doubt = ""  #: why the loss cannot be judged by; empty where it can
         self.narrow = not jax.config.jax_enable_x64  # type: ignore[attr-defined]
+        self.short_eps = epsilon(np.float32)  # of the coarsest dtype that the loss insists on
+        self.gradient_dtypes: frozenset[Any] = frozenset()  # what it computes in, once traced
         self.dtype = max((v.dtype for v in self.tree.real().values()), key=epsilon)
         floats = [self.dtype, np.dtype(np.float32 if self.narrow else np.float64)]
         self.coarsest = max(
@@ -137,15 +140,23 @@ class Case:
             return partial(self._loss_at, args)
         self.coarsest_in_float64 = max(np.dtype(np.float64), *program.dtypes, key=epsilon)
         if not program.random:
-            return program
+            return self._meant(program)
         try:
-            return trace(program.replaying(self.draws or Draws((), ())), self.point)
+            return self._meant(trace(program.replaying(self.draws or Draws((), ())), self.point))
         except OtherDrawsError:
             self.doubt = (
                 f"the loss draws other random numbers in float64 than in {self.dtype}, in a loop, "
                 "under a custom rule or by its parameters: draw them outside of it, and pass them"
             )
             return program
+
+    def _meant(self, program: Program) -> Function:
+        """The program without the casts to short dtypes that are left in it."""
+        wide, short = widened(program, self.point)
+        self.short_eps = max(map(epsilon, {np.dtype(np.float32), *short}))
+        if wide is not program:
+            self.coarsest_in_float64 = np.dtype(np.float64)
+        return wide
 
     def _another_value(self, own: float, wide: float) -> str:
         """Why the caller's loss and the loss in float64 are not one function; empty if they are."""
@@ -215,9 +226,20 @@ class Case:
         return {path: floor / 8 for path, floor in self.entry_floors(np.float32).items()}
 
     def own_floors(self, dtype: Any) -> Leaves:
-        """What rounded constants do to each entry, relative to itself: CONSTANTS · ε."""
+        """What data and constants that are rounded once do to each entry, at every point alike.
+
+        Constants: CONSTANTS · ε of the entry itself. Data, where sums cancel: a share of its noise,
+        if the loss or the gradient is seen to use a short dtype; in NumPy it is only a possibility.
+        """
         unit = CONSTANTS * epsilon(dtype)
-        return {path: unit * np.abs(true) for path, true in self.truth.items()}
+        own = {path: unit * np.abs(true) for path, true in self.truth.items()}
+        if not self._seen(dtype):
+            return own
+        return {p: np.maximum(own[p], noise / 4) for p, noise in self.entry_floors(dtype).items()}
+
+    def _seen(self, dtype: Any) -> bool:
+        """Is a short dtype known to be used on the way, and no mere possibility, as in NumPy?"""
+        return dtype in self.gradient_dtypes or self.short_eps > epsilon(np.float32)
 
     def entry_floors(self, dtype: Any) -> Leaves:
         """The noise floor of each entry by itself."""
@@ -225,7 +247,7 @@ class Case:
             path: entry_floor(
                 true,
                 self.short.get(path, true) - true,
-                epsilon(np.float32),
+                self.short_eps,
                 epsilon(dtype),
             )
             for path, true in self.truth.items()
@@ -268,7 +290,7 @@ class Case:
 
     def measure_noise(self) -> None:
         """Let the noise floors know how much rounding is amplified on the way to each leaf."""
-        self.kappa = amplification(self.truth, self.short, epsilon(np.float32))
+        self.kappa = amplification(self.truth, self.short, self.short_eps)
 
     @cached_property
     def short(self) -> Leaves:
@@ -348,7 +370,7 @@ class Case:
         with float64_rules():
             return trace(program.replaying(self._traced[1]), self.point)
 
-    def errors_are_rounding(self, floors: Leaves, draws: int = 12) -> bool:
+    def errors_are_rounding(self, dtype: Any, draws: int = 12) -> bool:
         """Do the errors above the floors change when the parameters are moved by a hair?
 
         A mistake repeats itself at the next point; rounding does not. For each entry, the square of
@@ -368,12 +390,16 @@ class Case:
                 if value.shape != true[path].shape:
                     return False
                 errors[path].append(value - true[path])
+        floors, seen = self.own_floors(dtype), self._seen(dtype)
         systematic = total = 0.0
         for path, found in errors.items():
-            above = np.max(np.abs(found), axis=0) > floors[path]
+            size = np.abs(np.mean(found, axis=0)) if seen else np.max(np.abs(found), axis=0)
+            above = size > floors[path]
             systematic += float((np.mean(found, axis=0)[above] ** 2).sum())
             total += float((np.mean(np.square(found), axis=0)[above]).sum())
-        return bool(np.isfinite(total)) and systematic < total / 2
+        if not np.isfinite(total):
+            return False
+        return systematic < total / 2 or (seen and total == 0)
 
     def _gradient_at(self, args: tuple[Any, ...], values: Mapping[str, Any]) -> Any:
         return self.gradient(self.wide.with_values(values), *_copies(args))
@@ -382,7 +408,9 @@ class Case:
     def _traced(self) -> tuple[Answer, Draws]:
         """What the gradient's program answers in the caller's dtype, and the numbers it drew."""
         real = self.tree.real()
-        result, draws = trace_with(self._plain, self.args, real).recorded(real)
+        program = trace_with(self._plain, self.args, real)
+        self.gradient_dtypes = program.dtypes
+        result, draws = program.recorded(real)
         return self._answer(result), draws
 
     def under_jit(self) -> Answer | str:

@@ -199,7 +199,8 @@ def _changed(case: Case, answer: Answer, other: Answer) -> list[str]:
         if path not in other.leaves:
             return True
         values = answer.leaves[path], other.leaves[path]
-        coarsest = max(case.dtype, *(v.dtype for v in values), key=epsilon)
+        dtypes = (case.dtype, *(v.dtype for v in values), *case.gradient_dtypes)
+        coarsest = max(dtypes, key=epsilon)
         # Two answers are alike to the rounding of their own size: at a kink the truth may be 0.
         own = NOISE_FACTOR * epsilon(coarsest) * largest(*map(as_real, values))
         return not _alike(*values, case.floors(coarsest)[path] + own)

@@ -23,7 +23,7 @@ from jax.extend.core import ClosedJaxpr, Literal
 from numpy.typing import NDArray
 
 from jaxnn.gradcheck.compare import Float64Array, as_real
-from jaxnn.gradcheck.program import closed_programs
+from jaxnn.gradcheck.precision import all_jaxprs
 from jaxnn.gradcheck.reference import float64_rules
 
 Leaves = dict[str, Float64Array]
@@ -95,10 +95,9 @@ class Walk:
 
     def chooses(self, jaxpr: Any) -> bool:
         """Is there something in a program that has to be followed operation by operation?"""
-        programs = [jaxpr, *(inner.jaxpr for inner in closed_programs(jaxpr))]
-        names = {equation.primitive.name for program in programs for equation in program.eqns}
-        opaque = {"remat2", "checkpoint"} | ({"custom_vjp_call"} if self.through_rules else set())
-        return not names.isdisjoint({*CHOOSING, *opaque})
+        names = {e.primitive.name for program in all_jaxprs(jaxpr) for e in program.eqns}
+        rules = {"custom_vjp_call"} if self.through_rules else set()
+        return not names.isdisjoint({*CHOOSING, *rules})
 
     def unrolled(self, params: Mapping[str, Any], given: list[Value]) -> list[Value]:
         """A loop of a known length, turn by turn."""

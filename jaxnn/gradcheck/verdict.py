@@ -93,7 +93,7 @@ def _in_short_dtype(
     for precision in sorted(used - {np.dtype(np.float64)}, key=epsilon):
         floors = case.entry_floors(precision)
         leaves = compare_leaves(values, case.truth, floors, intervals)
-        if refused or (right(leaves) and case.errors_are_rounding(case.own_floors(precision))):
+        if refused or (right(leaves) and case.errors_are_rounding(precision)):
             return Verdict(leaves, precision, floors)
     return None
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from .kinks import SETTINGS, kinked_problem
 from .library import with_zero_rows
+from .mixed import RIGHT, mixed_problem
 from .others import (
     hinge_gradient,
     hinge_loss,
@@ -359,4 +360,10 @@ AT_KINKS = [
     for setting, kinked in SETTINGS.items() for name, gradient in kinked.right.items()
 ]  # fmt: skip
 
-CORRECT = [*EQUAL_FORMULAS, *SUMMATION, *POINTS, *REWRAPPED, *OTHERS, *AT_KINKS]
+MIXED = [
+    Variant(f"mixed precision, {name}",
+            functools.partial(mixed_problem, low=low, gradient=gradient))
+    for name, low, gradient in RIGHT
+]  # fmt: skip
+
+CORRECT = [*EQUAL_FORMULAS, *SUMMATION, *POINTS, *REWRAPPED, *OTHERS, *AT_KINKS, *MIXED]

@@ -1,0 +1,74 @@
+"""Mixed precision: rounding on the way accuses nobody, and hides no mistake."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxnn import check_gradients
+from jaxnn.gradcheck.precision import widened
+from jaxnn.gradcheck.reference import float64_rules
+
+from ..faults.mixed import RIGHT, WRONG, mixed_problem
+
+
+def report_on(low, gradient, seed):
+    problem = mixed_problem(seed, low, gradient)
+    return check_gradients(problem.loss, problem.gradient, problem.params, *problem.args)
+
+
+@pytest.mark.parametrize(
+    ("low", "gradient"), [case[1:] for case in RIGHT], ids=[c[0] for c in RIGHT]
+)
+def test_rounding_in_a_short_dtype_is_no_mistake(low, gradient):
+    report = report_on(low, gradient, 1)
+    assert report.ok, str(report)
+
+
+@pytest.mark.parametrize(
+    ("code", "first", "low", "gradient"), [c[1:] for c in WRONG], ids=[c[0] for c in WRONG]
+)
+def test_a_mistake_is_named_through_rounding(code, first, low, gradient):
+    report = report_on(low, gradient, 1)
+    assert (report.ok, report.cause, report.first_wrong) == (False, code, first)
+
+
+#: Programs that compute in a short dtype in every way that a loss may.
+SHORT = {
+    "a cast": lambda x: x.astype(jnp.bfloat16).astype(x.dtype),
+    "under jit": jax.jit(lambda x: x.astype(jnp.float16).astype(x.dtype)),
+    "recomputed": jax.checkpoint(lambda x: jnp.sin(x.astype(jnp.bfloat16)).astype(x.dtype)),
+    "a relu": lambda x: jax.nn.relu(x.astype(jnp.bfloat16)).astype(x.dtype),
+    "a product": lambda x: jnp.matmul(
+        jnp.eye(5, dtype=jnp.bfloat16), x.astype(jnp.bfloat16), preferred_element_type=jnp.float32
+    ).astype(x.dtype),
+    "a product of a named precision": lambda x: jnp.matmul(
+        jnp.eye(5, dtype=jnp.float32), x.astype(jnp.float32), precision="bfloat16"
+    ).astype(x.dtype),
+    "a loop": lambda x: jax.lax.scan(
+        lambda c, y: (c + y, c * y), jnp.zeros((), jnp.bfloat16), x.astype(jnp.bfloat16)
+    )[1].astype(x.dtype),
+    "rounded to fewer bits": lambda x: jax.lax.reduce_precision(x.astype(jnp.float32), 8, 7)
+    .astype(x.dtype),
+}  # fmt: skip
+EXACT = {
+    "recomputed": np.sin,
+    "a relu": lambda x: np.maximum(x, 0),
+    "a loop": lambda x: (np.cumsum(x) - x) * x,
+}
+
+
+@pytest.mark.parametrize("name", SHORT)
+def test_the_loss_that_is_meant_has_no_rounding(name):
+    x = np.random.default_rng(0).normal(size=5)
+    with float64_rules():
+        function, short = widened(SHORT[name], x)
+        found = function(x)
+    assert short
+    assert found.dtype == np.float64
+    np.testing.assert_allclose(found, EXACT.get(name, np.positive)(x), rtol=1e-14)
+
+
+def test_a_loss_in_float64_is_itself():
+    with float64_rules():
+        assert widened(jnp.sin, np.ones(3)) == (jnp.sin, frozenset())
