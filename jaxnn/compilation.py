@@ -1,6 +1,6 @@
 """How the programs of a run are compiled: XLA's options where they pay, and what is kept for later.
 
-Measured, not believed: `python scripts/benchmark.py` times what they give.
+Measured, not believed: `python scripts/campaigns/benchmark.py` times what they give.
 """
 
 import os

@@ -1,5 +1,6 @@
 """Running a script of the project: in this process for speed, or as a user does."""
 
+import importlib
 import importlib.util
 import os
 import subprocess
@@ -13,6 +14,12 @@ from jaxnn.commands import cli
 
 ROOT = Path(__file__).parents[1]
 
+#: The module in `jaxnn.commands` that a script runs.
+COMMANDS = {
+    **{name: name for name in ("train", "sweep", "evaluate", "predict", "compare")},
+    "check_gradients": "check",
+}
+
 
 class Outcome(NamedTuple):
     status: int
@@ -20,9 +27,16 @@ class Outcome(NamedTuple):
     err: str
 
 
+def path(name):
+    """The file of a script: a command, or a campaign."""
+    return ROOT / "scripts" / ("" if name in COMMANDS else "campaigns") / f"{name}.py"
+
+
 def script(name):
-    """The module `scripts/{name}.py`."""
-    spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
+    """The module with the script's `main`."""
+    if name in COMMANDS:
+        return importlib.import_module(f"jaxnn.commands.{COMMANDS[name]}")
+    spec = importlib.util.spec_from_file_location(name, path(name))
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -39,7 +53,7 @@ def here(monkeypatch, capsys, name, *argv):
 def start(name, *argv, cwd, **environment):
     """Start the script as a process of its own, outside the repository's folder."""
     return subprocess.Popen(
-        [sys.executable, ROOT / "scripts" / f"{name}.py", *map(str, argv)],
+        [sys.executable, path(name), *map(str, argv)],
         cwd=cwd,
         env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200", **environment},
         stdout=subprocess.PIPE,

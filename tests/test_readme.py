@@ -27,7 +27,7 @@ QUOTED = re.compile(r"`([^`\n]+)`")
 PATH = re.compile(r"(?<![\w/.-])(?:\.ci|docs|jaxnn|scripts|tests)/[\w./*-]*")
 TEST = re.compile(r"`((?:\w+/)*test_\w+\.py)(?:::(\w+))?`")
 LINK = re.compile(r"\[[^]]*\]\(([^)#\s]*)(?:#([^)\s]*))?\)")
-CALL = re.compile(r"python (scripts/\w+\.py)([^`;|)\n]*)")
+CALL = re.compile(r"python (scripts/[\w/]+\.py)([^`;|)\n]*)")
 
 EACH_PAGE = pytest.mark.parametrize("page", TEXTS)
 
@@ -128,8 +128,8 @@ def test_every_flag_alone_is_one_of_a_command(page):
     flags = {flag for entry in quoted(page) for flag in re.findall(r"^--[\w-]+", entry)}
     known = {
         flag.replace("-", "_")
-        for script in (ROOT / "scripts").glob("*.py")
-        if "def parser(" in script.read_text(encoding="utf-8")
+        for script in (*(ROOT / "scripts").glob("*.py"), *(ROOT / "scripts/campaigns").glob("*.py"))
+        if script.stem in shell.COMMANDS or "def parser(" in script.read_text(encoding="utf-8")
         for flag in parser(script)._option_string_actions
     }
     assert {flag.replace("-", "_") for flag in flags} <= known

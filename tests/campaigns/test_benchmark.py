@@ -1,4 +1,4 @@
-"""`scripts/benchmark.py`: the contenders do the same work, and every section says what it found."""
+"""The benchmark: the contenders do the same work, and every section says what it found."""
 
 import json
 import runpy
@@ -14,7 +14,7 @@ from benchmarks.processes import FailedError, Watched
 
 from .. import shell
 
-PEERS = shell.ROOT / "scripts" / "peers"
+PEERS = shell.ROOT / "scripts" / "campaigns" / "peers"
 FAST = ("jaxnn", "NumPy float32 by hand")
 
 #: Six steps in float32, each of whose roundings is 6e-8 and averaged over in the loss: 5e-9 was

@@ -1,8 +1,8 @@
 """The doctor before planted faults and correct variants, at one random point each.
 
 Every code and every entry is here, with every fifth fault and every third variant, which is what
-a test suite has time for. `scripts/compare_checkers.py` takes all of them to twenty points, beside
-the other tools.
+a test suite has time for. `scripts/campaigns/compare_checkers.py` takes all of them to twenty
+points, beside the other tools.
 """
 
 import functools
@@ -27,7 +27,7 @@ from ..faults.judge import cause_is, first_is
 from ..faults.library import FAULTS
 from ..faults.vjp import VJP_CORRECT, VJP_FAULTS
 
-CAMPAIGN = Path(__file__).parents[2] / "scripts" / "compare_checkers.py"
+CAMPAIGN = Path(__file__).parents[2] / "scripts" / "campaigns" / "compare_checkers.py"
 
 
 def table(cases, every=1):

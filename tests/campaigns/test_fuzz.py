@@ -10,7 +10,6 @@ from jaxnn.errors import DataError
 
 from .. import shell
 
-sys.path.append(str(shell.ROOT / "scripts"))
 fuzz = shell.script("fuzz")
 fuzz_targets = sys.modules["fuzz_targets"]
 Target, TARGETS = fuzz.Target, fuzz.TARGETS

@@ -138,8 +138,8 @@ def test_every_truncation_of_a_small_hdf5(small_hdf5, layout_in_process):
 
 @pytest.mark.parametrize("options", HDF5)
 def test_flipped_bytes_in_hdf5(options, tmp_path, layout_in_process):
-    """The same in the format that is usual, whose files are large. (All bits take minutes, and
-    `scripts/fuzz.py --exhaustive` takes them; the stride visits every part of the file.)"""
+    """The same in the format that is usual, whose files are large. (All bits take minutes:
+    `python scripts/campaigns/fuzz.py --exhaustive`; the stride visits every part of the file.)"""
     path = write_checked(tmp_path / "set.hdf5", HDF5[options])
     right = load(str(path)).fingerprint()
     found = outcomes(path, path, flips(path.read_bytes(), step=111))

@@ -1,6 +1,5 @@
 """Somebody's file: whatever it does, the answer is clear."""
 
-import importlib.util
 import json
 import subprocess
 import sys
@@ -9,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from jaxnn.commands import check as check_gradients
 from jaxnn.gradcheck import homework, shapes
 from jaxnn.gradcheck.explanations import LESSONS
 from jaxnn.gradcheck.homework import HomeworkError, Setting, check_homework
@@ -293,25 +293,17 @@ def test_json_holds_what_does_not_print(monkeypatch, capsys):
     assert json.loads(told.out)["error"] == "unrecognized arguments: \\udcff"
 
 
-@pytest.fixture
-def script():
-    spec = importlib.util.spec_from_file_location("check_gradients", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_the_flags_reach_the_examination(script, monkeypatch):
+def test_the_flags_reach_the_examination(monkeypatch):
     seen = []
     right = GradientReport(True, ())
     monkeypatch.setattr(homework, "check_homework", lambda *asked: seen.append(asked) or right)
     flags = "--activation tanh --l2 0.1 --loss sum --m 19 --n_x 3 --n_h 5 7 --n_classes 2 --seed 4"
-    assert script.main(["mine.py", *flags.split(), "--timeout", "3"]) == 0
+    assert check_gradients.main(["mine.py", *flags.split(), "--timeout", "3"]) == 0
     expected = Setting(19, 3, (5, 7), 2, "tanh", False, 0.1, 4, 3.0)
     assert seen == [(Path("mine.py"), expected)]
 
 
-def test_our_own_network_can_be_found_wrong(script, monkeypatch, capsys):
+def test_our_own_network_can_be_found_wrong(monkeypatch, capsys):
     """Not a wrong line of its table, but a wrong network: db1 with another sign."""
     right = mlp.back_propagate
 
@@ -321,9 +313,9 @@ def test_our_own_network_can_be_found_wrong(script, monkeypatch, capsys):
 
     monkeypatch.setattr(mlp, "back_propagate", wrong)
     monkeypatch.setattr(shapes, "SHAPES", (shapes.Shape((13, 11, 5), "sigmoid"),))
-    assert script.main([]) == 1
+    assert check_gradients.main([]) == 1
     assert capsys.readouterr().out.rstrip().endswith("WRONG  our network's hand-derived gradients")
-    assert script.main(["--json"]) == 1
+    assert check_gradients.main(["--json"]) == 1
     told = json.loads(capsys.readouterr().out)
     assert (told["ok"], told["cause"], told["first_wrong"]) == (False, "sign", "db1")
 
@@ -337,13 +329,13 @@ def test_our_own_network_is_examined_at_several_depths_activations_and_dtypes():
 
 
 @pytest.mark.parametrize("code", LESSONS)
-def test_every_code_is_explained_by_the_command(script, code, capsys):
-    assert script.main(["--explain", code]) == 0
+def test_every_code_is_explained_by_the_command(code, capsys):
+    assert check_gradients.main(["--explain", code]) == 0
     assert capsys.readouterr().out.startswith(f"{code}\n")
 
 
-def test_the_command_lists_the_codes(script, capsys):
-    assert script.main(["--explain", "codes"]) == 0
+def test_the_command_lists_the_codes(capsys):
+    assert check_gradients.main(["--explain", "codes"]) == 0
     assert capsys.readouterr().out.splitlines() == list(LESSONS)
 
 

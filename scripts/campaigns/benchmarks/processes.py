@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from jaxnn.errors import JaxnnError
 
-SCRIPTS = Path(__file__).parents[1]
+SCRIPTS = Path(__file__).parents[2]
 
 #: Left out of the contenders' environment: the first two may choose kernels of OpenBLAS that are
 #: made for another processor, the third makes every start compile Python's sources again, and the
@@ -45,7 +45,7 @@ class Watched(NamedTuple):
 def environment(cache: Path | None = None) -> dict[str, str]:
     """The environment of a contender; `cache` is to be the user's cache directory for it."""
     kept = {name: value for name, value in os.environ.items() if name not in LEFT_OUT}
-    paths = os.pathsep.join(map(str, (SCRIPTS.parent, SCRIPTS)))
+    paths = os.pathsep.join(map(str, (SCRIPTS.parent, SCRIPTS / "campaigns")))
     caches = {"XDG_CACHE_HOME": str(cache)} if cache else {}
     return {**kept, "PYTHONPATH": paths, "PYTHONUNBUFFERED": "1", **caches}
 

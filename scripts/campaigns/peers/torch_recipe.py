@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
+sys.path.insert(0, str(Path(__file__).parents[3]))
 
 from fast_recipe import RECIPE, flags, one_cycle
 from jaxnn import data  # the same bytes as every contender

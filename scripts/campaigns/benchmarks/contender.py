@@ -1,8 +1,8 @@
 """One contender in this process: train problems, time every epoch, and say where that ended.
 
 `python -m benchmarks.contender` reads {"peer", "options", "specs"} from standard input. A peer is a
-module of scripts/peers with `prepare(problem, …)`, which returns two functions: `train(e)` trains
-epoch e = 1, 2, … to its end, `parameters()` returns {"W1": (n_1, n_x), …} as they are.
+module of `peers` with `prepare(problem, …)`, which returns two functions: `train(e)` trains epoch
+e = 1, 2, … to its end, `parameters()` returns {"W1": (n_1, n_x), …} as they are.
 """
 
 import json

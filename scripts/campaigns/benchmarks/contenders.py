@@ -1,4 +1,4 @@
-"""Who takes part: for each name a module of scripts/peers, and the options it is prepared with."""
+"""Who takes part: for each name a module of `peers`, and the options it is prepared with."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple

@@ -29,8 +29,8 @@ class Attempt(NamedTuple):
 FIRST = (98.0,)
 ATTEMPTS = (
     Attempt(FIRST, JAXNN, "train.py", ("--recipe", "fast")),
-    Attempt(FIRST, "PyTorch fused SGD", "peers/torch_recipe.py"),
-    Attempt(FIRST, "Flax NNX + optax", "peers/flax_recipe.py"),
+    Attempt(FIRST, "PyTorch fused SGD", "campaigns/peers/torch_recipe.py"),
+    Attempt(FIRST, "Flax NNX + optax", "campaigns/peers/flax_recipe.py"),
     Attempt((99.0, 99.5), JAXNN, "train.py", ("--recipe", "elastic")),
 )
 

@@ -29,9 +29,9 @@ sections:
   growth    width, batch, depth and examples: throughput beside PyTorch's, and a picture
 
 examples:
-  python scripts/benchmark.py --section epoch job
-  python scripts/benchmark.py --quick --data digits      every section in miniature
-  python scripts/benchmark.py --json > benchmark.json"""
+  python scripts/campaigns/benchmark.py --section epoch job
+  python scripts/campaigns/benchmark.py --quick --data digits      every section in miniature
+  python scripts/campaigns/benchmark.py --json > benchmark.json"""
 
 SECTIONS = ("epoch", "profile", "job", "accuracy", "many", "growth")
 

@@ -21,7 +21,7 @@ After every kill every checkpoint must be whole and none of the epochs that were
 run, however often it was killed and whenever it saved, must end with the same parameters and
 history, to the bit, as a run that nobody touched."""
 
-TRAIN = Path(__file__).with_name("train.py")
+TRAIN = Path(__file__).parents[1] / "train.py"
 
 #: Most of a short life is compilation; these let jax find its programs in a private folder.
 COMPILED_ONCE = {

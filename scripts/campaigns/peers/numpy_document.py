@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
+sys.path.insert(0, str(Path(__file__).parents[3]))
 
 FLAGS = argparse.ArgumentParser(description=__doc__)
 FLAGS.add_argument("--data", default="mnist")

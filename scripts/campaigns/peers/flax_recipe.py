@@ -10,7 +10,7 @@ import optax
 from flax import nnx
 from flax.nnx.nn.initializers import variance_scaling
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
+sys.path.insert(0, str(Path(__file__).parents[3]))
 
 from fast_recipe import RECIPE, flags, one_cycle
 from jaxnn import data  # the same bytes as every contender

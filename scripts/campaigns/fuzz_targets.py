@@ -298,7 +298,7 @@ def json_of(content: bytes) -> Any:
 
 def result() -> Target:
     """The only JSON that is read without a checksum: evaluate.py compares `result.json`."""
-    from evaluate import agrees
+    from jaxnn.commands.evaluate import agrees
 
     recorded = parameters()[1]["result"]
     seed = json.dumps(recorded, indent=2).encode()

@@ -15,7 +15,7 @@ Make a fresh virtual environment that has the lowest version of every package th
 names for running and testing, and run the tests there. What these packages need in turn is the
 newest that fits. The exit status is that of the first command that fails."""
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def parser() -> cli.Parser:

@@ -28,8 +28,8 @@ class Job(NamedTuple):
 #: The names are those of `CONTENDERS`.
 JOBS = {
     JAXNN: Job("train.py", keeps=True),
-    "PyTorch fused SGD": Job("peers/torch_autograd.py", keeps=False),
-    "NumPy, the document's": Job("peers/numpy_document.py", keeps=False),
+    "PyTorch fused SGD": Job("campaigns/peers/torch_autograd.py", keeps=False),
+    "NumPy, the document's": Job("campaigns/peers/numpy_document.py", keeps=False),
 }
 
 #: How the last row of the final table begins.

@@ -1,6 +1,6 @@
 """The campaign: every planted fault and every correct variant, before every gradient checker.
 
-    python scripts/compare_checkers.py [--seeds N] [--quick] [--json]
+    python scripts/campaigns/compare_checkers.py [--seeds N] [--quick] [--json]
 
 The faults are those of tests/faults, each at several random points. jaxnn also has to name the
 cause and the first wrong equation; the other tools answer yes or no. A tool that is not installed
@@ -31,7 +31,7 @@ import numpy as np
 
 from jaxnn.commands import cli
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))
 
 SEEDS, QUICK_SEEDS = 20, 2
 

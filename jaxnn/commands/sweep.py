@@ -1,0 +1,294 @@
+"""Train a whole grid of hyperparameters, every network at once, and choose by validation."""
+
+import argparse
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jaxnn.commands import cli
+from jaxnn.errors import TrainingDivergedError, UsageError
+from jaxnn.training.config import Config
+
+if TYPE_CHECKING:
+    from jaxnn.data import Dataset
+    from jaxnn.gradcheck import GradientReport
+    from jaxnn.training.grid import Point
+    from jaxnn.training.sweep import Standing
+
+DESCRIPTION = """\
+Train a network for every combination of the values given, and for several seeds each, in one
+compiled program that is spread over the devices: here, the cores. A validation set is held out of
+the training set for each seed; its loss chooses each run's epoch, and its mean over the seeds the
+best combination. Each network is the one that scripts/train.py makes with the same flags."""
+
+EPILOG = """\
+examples:
+  python scripts/sweep.py --lr 0.1 0.3 0.5 1 --beta 0 0.5 0.9 --seeds 5 --epochs 20
+  python scripts/sweep.py --n_h 32 64 128 128x64 --epochs 10    widths, and two hidden layers
+  python scripts/sweep.py --data digits --lr 0.1 0.5 2 --batch_size 16 64 --out my-sweep
+
+What comes of it: a table of mean ± half a 95 % confidence interval (Student's t over the seeds), a
+heat map, and the best run in the folder best/, as evaluate.py, predict.py, compare.py and
+train.py --resume take one. Its test set is opened once, after the choice. A run whose loss becomes
+infinite ends there, and its combination is not chosen. Ctrl-C ends after an epoch, with what there
+is. Every flag may also be written with hyphens: --batch-size is --batch_size."""
+
+
+def parser() -> cli.Parser:
+    """The axes of the grid, and what its runs have in common."""
+    default = Config()
+    p = cli.Parser(DESCRIPTION, EPILOG)
+    axes = p.add_argument_group("the grid: each flag takes one or more values")
+    axes.add_argument(
+        "--lr",
+        nargs="+",
+        type=cli.number(0, 1e6, low_included=False, high_included=True),
+        default=[default.lr],
+        metavar="X",
+        help=f"learning rates (default: {default.lr})",
+    )
+    axes.add_argument(
+        "--beta",
+        nargs="+",
+        type=cli.number(0, 1, low_included=True, high_included=False),
+        default=[default.beta],
+        metavar="X",
+        help=f"momentum (default: {default.beta})",
+    )
+    axes.add_argument(
+        "--n_h",
+        nargs="+",
+        type=layers,
+        default=[default.n_h],
+        metavar="N[xN…]",
+        help="units of the hidden layers: 64 is one layer, 256x128 two, 0 none (default: 64)",
+    )
+    axes.add_argument(
+        "--activation",
+        nargs="+",
+        choices=["sigmoid", "tanh", "relu"],
+        default=[default.activation],
+        help=f"of the hidden layers (default: {default.activation})",
+    )
+    axes.add_argument(
+        "--batch_size",
+        nargs="+",
+        type=cli.integer(1, 2**31 - 1),
+        default=[default.batch_size],
+        metavar="N",
+        help=f"examples per step (default: {default.batch_size})",
+    )
+    axes.add_argument(
+        "--seeds",
+        type=cli.integer(1, 10_000),
+        default=3,
+        metavar="N",
+        help="runs of each combination, which differ in initial weights, order of the examples and "
+        "validation set; one gives no confidence interval (default: 3)",
+    )
+    axes.add_argument(
+        "--seed",
+        type=cli.integer(0, 2**32 - 1),
+        default=default.seed,
+        metavar="N",
+        help=f"the first of the seeds, which count up from it (default: {default.seed})",
+    )
+    run = p.add_argument_group("every run")
+    run.add_argument(
+        "--data",
+        default="auto",
+        metavar="DATA",
+        help="mnist, digits, an HDF5 or npz file, or a folder of IDX files (default: auto: MNIST "
+        "where it can be had, and digits otherwise)",
+    )
+    run.add_argument(
+        "--epochs",
+        type=cli.integer(1, 1_000_000),
+        default=20,
+        metavar="N",
+        help="passes over the training set (default: 20)",
+    )
+    run.add_argument(
+        "--validation",
+        type=cli.share,
+        default=1 / 6,
+        metavar="N|FRACTION",
+        help="hold out so many training examples, or such a fraction of them (default: a sixth)",
+    )
+    sweep = p.add_argument_group("sweep")
+    sweep.add_argument(
+        "--memory",
+        type=cli.integer(1, 2**31 - 1),
+        metavar="MIB",
+        help="train in parts that fit into so many MiB (default: half of what is free)",
+    )
+    sweep.add_argument(
+        "--out",
+        metavar="DIR",
+        help="a new or empty folder for the results (default: a new folder under runs/)",
+    )
+    sweep.add_argument("--no_plots", action="store_true", help="leave the pictures out")
+    return p
+
+
+def layers(text: str) -> tuple[int, ...]:
+    """An argparse type: the widths of hidden layers, joined by x."""
+    if text == "0":
+        return ()
+    unit: Callable[[str], int] = cli.integer(1, 65_536)
+    try:
+        return tuple(unit(part) for part in text.split("x"))
+    except argparse.ArgumentTypeError:
+        raise argparse.ArgumentTypeError(
+            f"expected integers from 1 to 65536 joined by x, such as 64 or 256x128, or 0 for "
+            f"no hidden layer, found {text!r}"
+        ) from None
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Read, verify, train, choose, report."""
+    begun = time.perf_counter()
+    args = parser().parse_args(argv)
+    configs = grid_of(args)
+
+    from jaxnn import compilation, data
+    from jaxnn.report import console as display
+    from jaxnn.report import sweep as sweep_report
+    from jaxnn.runs import folder as runs
+    from jaxnn.training import sweep
+    from jaxnn.training.grid import groups
+    from jaxnn.training.interrupt import Interrupted, until_interrupted
+
+    runs.require_new(args.out, runs.ANOTHER)
+    sweep.use_every_core(len(configs))
+    compilation.keep_programs(data.cache_dir() / "compiled")
+    dataset = data.load(args.data, notify=display.notice)
+    memory = args.memory and args.memory * 2**20
+    require_batches(dataset, configs)
+    sweep.require_memory(dataset, configs, memory)
+    sweep_report.summary(dataset, configs)
+    checks = {group[0]: verified(dataset, group[0]) for group in groups(configs)}
+    display.verdict(max(checks.values(), key=lambda check: check.max_relative_error))
+    folder = runs.new_folder(args.out, f"sweep-{dataset.name}", runs.ANOTHER)
+    latest, status = None, 0
+    try:
+        steps = until_interrupted(sweep.sweep(dataset, configs, memory))
+        for standing in sweep_report.epochs(steps, configs):
+            latest = standing
+    except Interrupted as interrupted:
+        status = interrupted.exit_status
+    except BaseException:
+        if latest is not None:
+            report(folder, dataset, args, latest, checks, begun)
+        raise
+    if latest is not None:
+        report(folder, dataset, args, latest, checks, begun)
+    display.where(folder)
+    return status
+
+
+def grid_of(args: argparse.Namespace) -> list[Config]:
+    """Every run, those of a point beside each other."""
+    from jaxnn.training.grid import grid
+
+    if args.seed + args.seeds > 2**32:
+        raise UsageError(
+            f"--seeds {args.seeds}: expected at most {2**32 - args.seed}, as the largest seed is "
+            "4294967295"
+        )
+    axes = {name: getattr(args, name) for name in ("n_h", "activation", "batch_size", "lr", "beta")}
+    seeds = range(args.seed, args.seed + args.seeds)
+    base = Config(epochs=args.epochs, validation=args.validation)
+    return grid(base, {**axes, "seed": seeds})
+
+
+def require_batches(dataset: "Dataset", configs: Sequence[Config]) -> None:
+    """Raises `UsageError` where a batch, or the validation set, is larger than the data."""
+    from jaxnn.data import with_validation
+
+    validation = configs[0].validation or 0
+    n_train = with_validation(dataset, validation, configs[0].seed).n_train
+    for config in configs:
+        if config.batch_size > n_train:
+            raise UsageError(
+                f"--batch_size {config.batch_size}: expected 1 to {n_train}, the number of "
+                "training examples"
+            )
+
+
+def verified(dataset: "Dataset", config: Config) -> "GradientReport":
+    """The verdict on the gradients of a group's network."""
+    from jaxnn.commands import experiment
+
+    return experiment.verify(dataset, config)
+
+
+def report(
+    folder: Path,
+    dataset: "Dataset",
+    args: argparse.Namespace,
+    latest: "Standing",
+    checks: Mapping[Config, "GradientReport"],
+    begun: float,
+) -> None:
+    """Write and print what came of the sweep, as far as it came; then open the best run's test set.
+
+    Raises `TrainingDivergedError` where no point is left to choose.
+    """
+    from jaxnn.report import console as display
+    from jaxnn.report import sweep as sweep_report
+    from jaxnn.runs import folder as runs
+    from jaxnn.training.grid import best_point, points
+
+    found = points(latest.histories, latest.diverged)
+    data = runs.describe(dataset, args.data)
+    more = {"data": data, "versions": runs.versions(), "seconds": time.perf_counter() - begun}
+    sweep_report.write(folder, latest, found, more, dataset.name, not args.no_plots)
+    display.console().print(f"\n{sweep_report.table(found)}")
+    best = best_point(found)
+    if best is None:
+        raise TrainingDivergedError(
+            f"of every combination a run diverged: try smaller values than --lr "
+            f"{max(args.lr):g}; the table is in {folder}"
+        )
+    keep(folder, dataset, data, latest, best, checks, begun, not args.no_plots)
+
+
+def keep(
+    folder: Path,
+    dataset: "Dataset",
+    data: dict[str, Any],
+    latest: "Standing",
+    best: "Point",
+    checks: Mapping[Config, "GradientReport"],
+    begun: float,
+    pictures: bool,
+) -> None:
+    """The best run of the best point, as a folder; with its results if it has all its epochs."""
+    from jaxnn.commands import experiment
+    from jaxnn.report import console as display
+    from jaxnn.report import sweep as sweep_report
+    from jaxnn.runs import folder as runs
+    from jaxnn.training import guessing
+    from jaxnn.training.grid import best_run, groups
+
+    config = best_run(best)
+    progress = latest.progress(config)
+    run = runs.create(str(folder / sweep_report.BEST), config, data)
+    with runs.locked(run.folder):
+        runs.save(run, progress)
+        runs.reopen(run, progress)
+        sweep_report.choice(best, config)
+        guess, chosen = guessing.of_labels(dataset.y_train), best.runs[config]
+        if guessing.is_no_better(chosen, guess):
+            display.notice(guessing.line(chosen, guess, config))
+        if len(progress.history) < config.epochs:
+            ended = "the sweep ends here, and its best network is saved"
+            display.how_to_resume(run, progress, ended)
+            return
+        check = next(checks[group[0]] for group in groups([*checks, config]) if config in group)
+        seconds = time.perf_counter() - begun
+        conclusion = experiment.conclude(run, dataset, progress, check, seconds)
+        display.outcome(conclusion.table, conclusion.result)
+        experiment.illustrate(run, dataset, progress, conclusion, pictures)
