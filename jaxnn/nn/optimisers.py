@@ -1,4 +1,7 @@
-"""Momentum and its relatives, and schedules of the step's length, built from optax's own parts.
+"""The document's momentum, written out; Nesterov's, Adam and AdamW, which are optax's; schedules.
+
+The schedules are our own: optax's want the number of steps as a Python number, so that runs of
+other lengths would be compiled anew.
 
 An optimiser is a function of its hyperparameters that returns an `optax.GradientTransformation`.
 The training step calls it inside the compiled program, so that the hyperparameters are arguments of
@@ -26,10 +29,24 @@ RISE, BEGINNING = 0.2, 0.1
 def momentum(lr: LearningRate, beta: Array | float) -> optax.GradientTransformation:
     """V ← βV + (1 − β) g, then p ← p − lr·V.
 
-    `optax.ema` without its debiasing is the first rule. `optax.sgd(lr, momentum=beta)` is another
-    one: it leaves out the factor 1 − β, so its step is 1/(1 − β) times as long.
+    `optax.sgd(lr, momentum=beta)` is another rule: it leaves out the factor 1 − β, so its step is
+    1/(1 − β) times as long.
     """
-    return optax.chain(optax.ema(beta, debias=False), optax.scale_by_learning_rate(lr))
+    return optax.chain(velocity(beta), optax.scale_by_learning_rate(lr))
+
+
+def velocity(beta: Array | float) -> optax.GradientTransformation:
+    """V ← βV + (1 − β) g, and V takes the gradient's place. The state counts the steps as well."""
+
+    def init(params: Any) -> optax.EmaState:
+        return optax.EmaState(jnp.zeros([], jnp.int32), jax.tree.map(jnp.zeros_like, params))
+
+    def update(g: Any, state: Any, params: Any = None) -> tuple[Any, optax.EmaState]:
+        # In this order, which decides which product a fused multiply-add rounds.
+        V = jax.tree.map(lambda V, g: (1 - beta) * g + beta * V, state.ema, g)
+        return V, optax.EmaState(optax.safe_increment(state.count), V)
+
+    return optax.GradientTransformation(init, update)
 
 
 def nesterov(lr: LearningRate, beta: Array | float) -> optax.GradientTransformation:
@@ -52,7 +69,7 @@ def adam(
 
     In step t, M̂ = M/(1 − βᵗ) and Ŝ = S/(1 − β₂ᵗ) (Kingma and Ba, arXiv:1412.6980).
     """
-    return optax.chain(_by_adam(beta, beta2, eps), optax.scale_by_learning_rate(lr))
+    return _promoting(optax.adam(lr, beta, beta2, eps))
 
 
 def adamw(
@@ -67,35 +84,35 @@ def adamw(
     λ, the `weight_decay`, is not the λ of a penalty in the loss: it is not divided by √Ŝ
     (Loshchilov and Hutter, arXiv:1711.05101).
     """
-    decay = optax.add_decayed_weights(weight_decay, mask=_matrices)
-    return optax.chain(_by_adam(beta, beta2, eps), decay, optax.scale_by_learning_rate(lr))
+    rule = optax.adamw(lr, beta, beta2, eps, weight_decay=weight_decay, mask=_matrices)
+    return _promoting(rule)
 
 
 OPTIMISERS = {rule.__name__: rule for rule in (momentum, nesterov, adam, adamw)}
 
 
-def constant(progress: Array) -> Array:
+def constant(s: Array) -> Array:
     """1."""
-    return jnp.ones_like(progress)
+    return jnp.ones_like(s)
 
 
-def linear(progress: Array) -> Array:
+def linear(s: Array) -> Array:
     """1 − s: from 1 to 0."""
-    return 1 - progress
+    return 1 - s
 
 
-def cosine(progress: Array) -> Array:
+def cosine(s: Array) -> Array:
     """(1 + cos πs) / 2: from 1 to 0 (Loshchilov and Hutter, arXiv:1608.03983)."""
-    return (1 + jnp.cos(jnp.pi * progress)) / 2
+    return (1 + jnp.cos(jnp.pi * s)) / 2
 
 
-def one_cycle(progress: Array) -> Array:
+def one_cycle(s: Array) -> Array:
     """From BEGINNING in a line to 1 at s = RISE, then in a line to 0.
 
     A large step in the middle, a small one at both ends (Smith and Topin, arXiv:1708.07120).
     """
-    rising = BEGINNING + (1 - BEGINNING) * progress / RISE
-    return jnp.minimum(rising, (1 - progress) / (1 - RISE))
+    rising = BEGINNING + (1 - BEGINNING) * s / RISE
+    return jnp.minimum(rising, (1 - s) / (1 - RISE))
 
 
 #: Each a function of the progress s of a training run, 0 at its beginning and 1 at its end, that
@@ -117,10 +134,9 @@ def scheduled(lr: Array | float, schedule: Schedule, steps: Array | int) -> Sche
     return at
 
 
-def _by_adam(beta: Any, beta2: Any, eps: Any) -> optax.GradientTransformation:
-    """optax raises β to a count of steps, a float to an integer: the result is a float by the
-    standard rules, an error by the strict ones."""
-    rule = optax.scale_by_adam(beta, beta2, eps)
+def _promoting(rule: optax.GradientTransformation) -> optax.GradientTransformation:
+    """optax's Adam raises β to a count of steps, a float to an integer: the result is a float by
+    the standard rules, an error by the strict ones."""
 
     def update(updates: Any, state: Any, params: Any = None) -> Any:
         with jax.numpy_dtype_promotion("standard"):
