@@ -3,13 +3,11 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 
 from jaxnn.gradcheck import search
 from jaxnn.gradcheck.backward import Backward
 from jaxnn.gradcheck.compare import Float64Array
-from jaxnn.gradcheck.reference import floating
 from jaxnn.gradcheck.report import Finding
 from jaxnn.gradcheck.tape import Tape, UntapableError, write
 from jaxnn.gradcheck.telling import findings, unexplained
@@ -80,8 +78,7 @@ def told(
 
 
 def explain_vjp(
-    function: Callable[..., Any],
-    tree: Any,
+    vector: Callable[..., Any],
     point: Mapping[str, Any],
     cotangents: Sequence[Float64Array],
     truths: Sequence[Leaves],
@@ -91,31 +88,21 @@ def explain_vjp(
 ) -> list[Finding] | None:
     """What is wrong with a vector-Jacobian product; None where the function cannot be followed.
 
-    `function(*tree.with_values(point))` has the real results whose cotangents, in one row each, are
-    `cotangents`; `truths`, `given` and `floors` are the products with each of them. The first is
-    explained, and an explanation must hold for the others too.
+    `vector(point)` is one vector of results; `truths`, `given` and `floors` are of the products
+    with each of the cotangents. The first is explained, and that must hold for the others too.
     """
-
-    def results(point: Mapping[str, Any]) -> list[Any]:
-        return [r for r in jax.tree.leaves(function(*tree.with_values(point))) if floating(r)]
-
-    def seeds(tape: Tape, cotangent: Float64Array) -> list[Float64Array]:
-        sizes = [int(np.prod(tape.shape(v), dtype=int)) for v in tape.outputs]
-        parts = np.split(np.asarray(cotangent), np.cumsum(sizes)[:-1])
-        return [p.reshape(tape.shape(v)) for p, v in zip(parts, tape.outputs, strict=True)]
-
     tape = tape_of(
-        lambda own: write(results, point, own_rules=own),
+        lambda own: write(vector, point, own_rules=own),
         truths[0],
         floors[0],
-        lambda tape: seeds(tape, cotangents[0]),
+        lambda tape: [np.asarray(cotangents[0])],
     )
     if tape is None:
         return None
-    explained = search.explain(tape, seeds(tape, cotangents[0]), given[0], floors[0], seconds)
+    explained = search.explain(tape, [np.asarray(cotangents[0])], given[0], floors[0], seconds)
     by_themselves = {p for hits in explained.findings if not hits[0].edits for p in hits[0].leaves}
     for i in range(1, len(cotangents)):
-        again = Backward(tape, seeds(tape, cotangents[i]))
+        again = Backward(tape, [np.asarray(cotangents[i])])
         again.adopted = dict(explained.context.backward.adopted)
         with np.errstate(all="ignore"):
             again.run()

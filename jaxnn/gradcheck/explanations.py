@@ -317,12 +317,6 @@ LESSONS = {
         "overlap; = for +=.",
         "With no index twice the gradient is right.",
     ),
-    "tie_counted_twice": Lesson(
-        "{equation} goes whole to each of several equal entries{within}",
-        "Where several entries are the largest, they share the derivative.",
-        "x == x.max() is true for all of them: divide by how many there are.",
-        "Make the entries unequal by a hair: the gradient is right there.",
-    ),
     "wrong_window": Lesson(
         "{equation} goes over other windows than the forward pass{within}",
         "The window of output i begins at i · stride − padding, forward and backward.",

@@ -125,8 +125,8 @@ def rerouted(context: Context, group: Group) -> Iterator[Trial]:
                 if user.inputs[k] == start:
                     yield Trial(
                         Group((user.number,), "role", 1),
-                        along(context, user, k),
-                        user,
+                        along(context, user, k) if user.frames else by_result(context, op),
+                        user if user.frames else op,
                         [label],
                         context.on_use(
                             [user.number],

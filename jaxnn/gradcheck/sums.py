@@ -67,7 +67,7 @@ def moves(context: Context, group: Group) -> Iterator[Trial]:
         if op.name in ("reduce_max", "reduce_min") and pull.weights is not None:
             labels.append(
                 Label(
-                    "tie_counted_twice",
+                    "ties",
                     "goes whole to each of several equal entries: they must share it",
                     0.2,
                 )

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jaxnn.errors import JaxnnError
-from jaxnn.gradcheck.causes import diagnose_leaves
+from jaxnn.gradcheck.causes import diagnose_leaves, named
 from jaxnn.gradcheck.compare import (
     NOISE_FACTOR,
     Float64Array,
@@ -29,6 +29,7 @@ from jaxnn.gradcheck.directions import (
     locate,
     smooth_directions,
 )
+from jaxnn.gradcheck.engine import explain_vjp
 from jaxnn.gradcheck.explanations import sentence
 from jaxnn.gradcheck.hypotheses import BATCH
 from jaxnn.gradcheck.jacobian import (
@@ -331,13 +332,33 @@ class _Exam:
         unknown = [self._unknown(wrong)]
         if self.cotangent is not None:
             return unknown
+        told = self._explained()
+        if told and named(told):
+            return told
         first, second = (self._causes(u) for u in (self.pullback.u, self.pullback.v))
         agreed = len(first) == len(second) and all(
             (a.code, a.equation) == (b.code, b.equation)
             and np.isclose(a.factor or 0, b.factor or 0, rtol=1e-6, atol=0)
             for a, b in zip(first, second, strict=False)
         )
-        return first if agreed and first and first[0].code != "unknown" else unknown
+        if agreed and first and first[0].code != "unknown":
+            return first
+        known = [f for f in told or () if f.code != "unknown"]
+        rest = [path for path in wrong if not any(path in f.places for f in known)]
+        return [*known, *([self._unknown(rest)] if rest else [])]
+
+    def _explained(self) -> list[Finding] | None:
+        """By the backward pass of the function whose derivative is the true one."""
+        pullback, cotangents = self.pullback, (self.pullback.u, self.pullback.v)
+        vector = self.truth.vector if self.truth else pullback.vector(pullback.function)
+        return explain_vjp(
+            vector,
+            pullback.point,
+            cotangents,
+            [self._true(u) for u in cotangents],
+            [pullback.pull(u) for u in cotangents],
+            [self._floor(u) for u in cotangents],
+        )
 
     def _causes(self, u: Float64Array) -> list[Finding]:
         pullback, table = self.pullback, self.table

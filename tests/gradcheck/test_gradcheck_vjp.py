@@ -220,9 +220,9 @@ SHARES = [
 
 
 @pytest.mark.parametrize("reference", [None, largest])
-@pytest.mark.parametrize(("width", "cause"), [(4, "ties"), (3000, "unknown")])
+@pytest.mark.parametrize("width", [4, 3000])
 @pytest.mark.parametrize(("share", "right"), SHARES, ids=["all", "equal", "first"])
-def test_tied_entries_share_the_gradient(share, right, width, cause, reference):
+def test_tied_entries_share_the_gradient(share, right, width, reference):
     def rule(g, x):
         return (g[:, None] * share((x == x.max(1, keepdims=True)).astype(x.dtype)),)
 
@@ -230,7 +230,7 @@ def test_tied_entries_share_the_gradient(share, right, width, cause, reference):
     x[2, :2] = 9
     report = jaxnn.check_vjp(by_hand(rule, largest), x, reference=reference)
     assert report.ok is right, str(report)
-    assert report.cause == (None if right else cause)
+    assert report.cause == (None if right else "ties")
 
 
 @pytest.mark.parametrize("new_key", [jax.random.PRNGKey, jax.random.key])
