@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from jaxnn.__main__ import COMMANDS
+
 from . import shell
 from .faults.correct import CORRECT
 from .faults.library import FAULTS
@@ -28,6 +30,7 @@ PATH = re.compile(r"(?<![\w/.-])(?:\.ci|docs|jaxnn|scripts|tests)/[\w./*-]*")
 TEST = re.compile(r"`((?:\w+/)*test_\w+\.py)(?:::(\w+))?`")
 LINK = re.compile(r"\[[^]]*\]\(([^)#\s]*)(?:#([^)\s]*))?\)")
 CALL = re.compile(r"python (scripts/[\w/]+\.py)([^`;|)\n]*)")
+INSTALLED = re.compile(r"`jaxnn ([a-z]\w*)")
 
 EACH_PAGE = pytest.mark.parametrize("page", TEXTS)
 
@@ -121,6 +124,11 @@ def test_every_command_is_understood(path, words):
     argv = shlex.split(re.sub(r"…|>.*", "", words.replace("$seed", "0")))
     if argv and argv[-1] != "--help":
         parser(path).parse_args(argv)
+
+
+@EACH_PAGE
+def test_every_installed_command_exists(page):
+    assert {*INSTALLED.findall(TEXTS[page])} <= COMMANDS.keys()
 
 
 @EACH_PAGE

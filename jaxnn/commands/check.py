@@ -1,9 +1,4 @@
-"""Verify hand-written gradients: our own network, or somebody's homework file.
-
-python scripts/check_gradients.py                     our network, several depths, activations
-python scripts/check_gradients.py my_backprop.py      back_propagate of a NumPy file
-python scripts/check_gradients.py --explain sign      what this fault is and how to see it
-"""
+"""Verify hand-written gradients: our own network, or somebody's homework file."""
 
 import argparse
 import json
@@ -15,7 +10,14 @@ from typing import NoReturn
 from jaxnn.commands import cli
 from jaxnn.errors import JaxnnError, UsageError
 
+DESCRIPTION = "Verify hand-written gradients: our own network, or somebody's homework file."
+
 EPILOG = """\
+examples:
+  python scripts/check_gradients.py                     our network, several depths, activations
+  python scripts/check_gradients.py my_backprop.py      back_propagate of a NumPy file
+  python scripts/check_gradients.py --explain sign      what this fault is and how to see it
+
 A homework file is plain NumPy in the document's form, with examples as columns: X (n_x, m), Y
 (n_classes, m) one-hot, params {"W1" (n_h, n_x), "b1" (n_h, 1), "W2", "b2"}, cache {"Z1", "A1",
 "Z2", "A2"}, deeper with "W3" and so on:
@@ -44,9 +46,7 @@ class Parser(cli.Parser):
 
 def parser() -> Parser:
     """The flags. Sizes are distinct primes, so that a ratio between two arrays names one size."""
-    found = Parser(
-        __doc__.splitlines()[0], EPILOG, usage="check_gradients.py [FILE] [--n_h N ...] [--m M] …"
-    )
+    found = Parser(DESCRIPTION, EPILOG, "check", usage="%(prog)s [FILE] [--n_h N ...] [--m M] …")
     size = cli.integer(1, 2000)
     found.add_argument(
         "file",

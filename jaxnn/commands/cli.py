@@ -15,7 +15,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from jaxnn.io import output
-from jaxnn.io.command import USER_ERROR, Stopped, told
+from jaxnn.io.command import USER_ERROR, Stopped, as_called, told, told_as_called
 from jaxnn.runs.interval import Interval
 from jaxnn.training import environment, interrupt
 
@@ -29,12 +29,18 @@ MUCH_GARBAGE = 100_000
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser that accepts `--batch-size` for `--batch_size` and shows every default."""
+    """An argument parser that accepts `--batch-size` for `--batch_size` and shows every default.
 
-    def __init__(self, description: str, epilog: str | None = None, **options: Any) -> None:
+    Its texts name commands as scripts; `--help` names each as this one was called.
+    """
+
+    def __init__(
+        self, description: str, epilog: str | None = None, command: str = "", **options: Any
+    ) -> None:
         super().__init__(
-            description=description,
-            epilog=epilog,
+            prog=as_called(command) if command else None,
+            description=told_as_called(description),
+            epilog=told_as_called(epilog or ""),
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
             **options,

@@ -38,7 +38,7 @@ class Compared(NamedTuple):
 
 def parser() -> cli.Parser:
     """The runs and the picture's name."""
-    p = cli.Parser(DESCRIPTION, EPILOG)
+    p = cli.Parser(DESCRIPTION, EPILOG, "compare")
     p.add_argument("runs", metavar="RUN", nargs="+", help="the folder of a run")
     p.add_argument(
         "--out",

@@ -31,12 +31,12 @@ DIFFERENT = 1
 
 def parser() -> cli.Parser:
     """A run, and perhaps other data."""
-    p = cli.Parser(DESCRIPTION, EPILOG)
+    p = cli.Parser(DESCRIPTION, EPILOG, "evaluate")
     p.add_argument("run", metavar="RUN", help="the folder of a run")
     p.add_argument(
         "--data",
         metavar="DATA",
-        help="evaluate on the test set of other data, in any form that train.py reads "
+        help="evaluate on the test set of other data, in any form that can be trained on "
         "(default: the run's own)",
     )
     return p

@@ -44,7 +44,7 @@ class Answer(NamedTuple):
 
 def parser() -> cli.Parser:
     """A run and the pictures."""
-    p = cli.Parser(DESCRIPTION, EPILOG)
+    p = cli.Parser(DESCRIPTION, EPILOG, "predict")
     p.add_argument("run", metavar="RUN", help="the folder of a run")
     p.add_argument("images", metavar="IMAGE", nargs="+", help="a PNG, JPEG, CSV or NPY file")
     p.add_argument(

@@ -20,7 +20,8 @@ DESCRIPTION = """\
 Train a network for every combination of the values given, and for several seeds each, in one
 compiled program that is spread over the devices: here, the cores. A validation set is held out of
 the training set for each seed; its loss chooses each run's epoch, and its mean over the seeds the
-best combination. Each network is the one that scripts/train.py makes with the same flags."""
+best combination. Each network is the one that `python scripts/train.py` makes with the same
+flags."""
 
 EPILOG = """\
 examples:
@@ -29,16 +30,16 @@ examples:
   python scripts/sweep.py --data digits --lr 0.1 0.5 2 --batch_size 16 64 --out my-sweep
 
 What comes of it: a table of mean ± half a 95 % confidence interval (Student's t over the seeds), a
-heat map, and the best run in the folder best/, as evaluate.py, predict.py, compare.py and
-train.py --resume take one. Its test set is opened once, after the choice. A run whose loss becomes
-infinite ends there, and its combination is not chosen. Ctrl-C ends after an epoch, with what there
-is. Every flag may also be written with hyphens: --batch-size is --batch_size."""
+heat map, and the best run in the folder best/, for all that is done with a run: evaluate, predict,
+compare, resume. Its test set is opened once, after the choice. A run whose loss becomes infinite
+ends there, and its combination is not chosen. Ctrl-C ends after an epoch, with what there is. Every
+flag may also be written with hyphens: --batch-size is --batch_size."""
 
 
 def parser() -> cli.Parser:
     """The axes of the grid, and what its runs have in common."""
     default = Config()
-    p = cli.Parser(DESCRIPTION, EPILOG)
+    p = cli.Parser(DESCRIPTION, EPILOG, "sweep")
     axes = p.add_argument_group("the grid: each flag takes one or more values")
     axes.add_argument(
         "--lr",

@@ -61,7 +61,7 @@ def parser() -> cli.Parser:
     A flag that was not given is absent from the result, so that `--resume` can tell.
     """
     default = Config()
-    p = cli.Parser(DESCRIPTION, EPILOG, argument_default=argparse.SUPPRESS)
+    p = cli.Parser(DESCRIPTION, EPILOG, "train", argument_default=argparse.SUPPRESS)
     p.add_argument(
         "--recipe",
         metavar="NAME",

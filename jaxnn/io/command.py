@@ -16,8 +16,11 @@ INTERRUPTED = 130
 #: Where the environment names the kind of device.
 PLATFORMS = ("JAX_PLATFORMS", "JAX_PLATFORM_NAME")
 
-#: Ours that tell how to go on with a run.
-SCRIPTS = ("train.py", "sweep.py")
+#: The file under scripts/ in a checkout, by the command that it runs.
+SCRIPTS = {
+    **{name: f"{name}.py" for name in ("train", "predict", "evaluate", "compare", "sweep")},
+    "check": "check_gradients.py",
+}
 
 
 class Stopped(KeyboardInterrupt):
@@ -28,29 +31,57 @@ class Stopped(KeyboardInterrupt):
         self.signum = signum
 
 
+def _installed() -> str | None:
+    """How the installed command was called; None where it was a script, or no command of ours."""
+    called = Path(sys.argv[0])
+    if called.name == "__main__.py" and called.parent.name == "jaxnn":
+        return "python -m jaxnn"
+    return "jaxnn" if called.stem == "jaxnn" else None
+
+
+def as_called(name: str = "") -> str:
+    """The command `name` as this one was called: `jaxnn train`, `python scripts/train.py`.
+
+    Without a name, the program that has them all.
+    """
+    installed = _installed()
+    if not name:
+        return installed or "jaxnn"
+    return f"{installed} {name}" if installed else f"python scripts/{SCRIPTS[name]}"
+
+
+def told_as_called(text: str) -> str:
+    """`text`, which names commands as scripts, with each as this one was called."""
+    for name, script in SCRIPTS.items():
+        text = text.replace(f"python scripts/{script}", as_called(name))
+    return text
+
+
 def resuming(folder: Path | str) -> str:
     """The command that goes on with the run in `folder`, as it can be typed where this one was.
 
-    Where that was no script of ours, such as in a notebook, with paths that hold anywhere.
+    Where that was no command of ours, such as in a notebook, with paths that hold anywhere.
     """
-    called = Path(sys.argv[0])
-    if called.name in SCRIPTS:
-        script, folder = called.with_name("train.py"), Path(folder)
+    called, installed, python = Path(sys.argv[0]), _installed(), _typed(sys.executable, "python")
+    if installed == "jaxnn":
+        train = [_typed(sys.argv[0], "jaxnn"), "train"]
+    elif installed:
+        train = [python, "-m", "jaxnn", "train"]
+    elif called.name in SCRIPTS.values():
+        train = [python, str(called.with_name(SCRIPTS["train"]))]
     else:
-        script = Path(__file__).resolve().parents[2] / "scripts" / "train.py"
-        script = script if script.exists() else Path("scripts/train.py")
         folder = Path(folder).resolve()
-    return f"{_python()} {shlex.join([str(script), '--resume', str(folder)])}"
+        script = Path(__file__).resolve().parents[2] / "scripts" / SCRIPTS["train"]
+        train = [python, str(script)] if script.exists() else [python, "-m", "jaxnn", "train"]
+    return shlex.join([*train, "--resume", str(folder)])
 
 
-def _python() -> str:
-    python = Path(sys.executable)
-    found = shutil.which("python")
-    if found and Path(found) == python:
-        python = Path("python")
-    elif python.is_relative_to(Path.cwd()):
-        python = python.relative_to(Path.cwd())
-    return shlex.quote(str(python))
+def _typed(program: str, name: str) -> str:
+    """A program by its name where that finds it, by its path from here, or as a whole."""
+    path, found = Path(program), shutil.which(name)
+    if found and Path(found).absolute() == path.absolute():
+        return name
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
 def told(error: BaseException) -> int:
