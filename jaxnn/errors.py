@@ -20,6 +20,13 @@ class UsageError(JaxnnError, ValueError):
     """An argument or flag that is out of range, or contradicts another one or the data."""
 
 
+class SettingError(UsageError):
+    """A setting that is out of range, or contradicts another one or the data.
+
+    The message has settings in backticks: `lr`. A command shows them as flags: --lr.
+    """
+
+
 class TrainingRefusedError(JaxnnError, ArithmeticError):
     """A hand-written gradient disagrees with the true one."""
 

@@ -5,19 +5,21 @@ Nothing here imports jax, so that `--help` answers at once.
 
 import argparse
 import gc
-import math
 import os
 import re
 import signal
 import sys
 from collections.abc import Callable, Sequence
 from types import FrameType
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from jaxnn.io import output
 from jaxnn.io.command import USER_ERROR, Stopped, as_called, told, told_as_called
 from jaxnn.runs.interval import Interval
 from jaxnn.training import environment, interrupt
+from jaxnn.training.declaration import Integers, Kind, Numbers, read
+
+T = TypeVar("T")
 
 #: Seconds by the unit that `interval` reads.
 UNITS = {"s": 1, "min": 60, "h": 3600}
@@ -61,57 +63,28 @@ class Parser(argparse.ArgumentParser):
         raise SystemExit(USER_ERROR)
 
 
-def integer(low: int, high: int) -> Callable[[str], int]:
-    """An argparse type: an integer from `low` to `high`, both included."""
+def argument(kind: Kind[T]) -> Callable[[str], T]:
+    """An argparse type: a value of this kind."""
 
-    def parse(text: str) -> int:
+    def parse(text: str) -> T:
         try:
-            value = int(text)
-        except ValueError:
-            value = low - 1
-        if not low <= value <= high:
-            raise argparse.ArgumentTypeError(
-                f"expected an integer from {low} to {high}, found {text!r}"
-            )
-        return value
+            return read(kind, text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
 
     return parse
+
+
+def integer(low: int, high: int) -> Callable[[str], int]:
+    """An argparse type: an integer from `low` to `high`, both included."""
+    return argument(Integers(low, high))
 
 
 def number(
     low: float, high: float, *, low_included: bool, high_included: bool
 ) -> Callable[[str], float]:
     """An argparse type: a finite number between `low` and `high`."""
-    allowed = (
-        f"{'at least' if low_included else 'greater than'} {low:g} and "
-        f"{'at most' if high_included else 'less than'} {high:g}"
-    )
-
-    def parse(text: str) -> float:
-        try:
-            value = float(text)
-        except ValueError:
-            value = math.nan
-        above = value >= low if low_included else value > low
-        below = value <= high if high_included else value < high
-        if not (above and below):
-            raise argparse.ArgumentTypeError(f"expected a number {allowed}, found {text!r}")
-        return value
-
-    return parse
-
-
-def share(text: str) -> float:
-    """An argparse type: a count of examples (1, 2, …), or a fraction of them between 0 and 1."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not (0 < value < 1 or (1 <= value < 2**31 and value == int(value))):
-        raise argparse.ArgumentTypeError(
-            f"expected a fraction between 0 and 1 or a whole number from 1, found {text!r}"
-        )
-    return value
+    return argument(Numbers(low, high, low_included, high_included))
 
 
 def interval(text: str) -> Interval:

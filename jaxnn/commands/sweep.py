@@ -2,13 +2,14 @@
 
 import argparse
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jaxnn.commands import cli
+from jaxnn.commands.flags import add, add_axis
 from jaxnn.errors import TrainingDivergedError, UsageError
-from jaxnn.training.config import Config
+from jaxnn.training.config import SETTINGS, Config
 
 if TYPE_CHECKING:
     from jaxnn.data import Dataset
@@ -41,45 +42,8 @@ def parser() -> cli.Parser:
     default = Config()
     p = cli.Parser(DESCRIPTION, EPILOG, "sweep")
     axes = p.add_argument_group("the grid: each flag takes one or more values")
-    axes.add_argument(
-        "--lr",
-        nargs="+",
-        type=cli.number(0, 1e6, low_included=False, high_included=True),
-        default=[default.lr],
-        metavar="X",
-        help=f"learning rates (default: {default.lr})",
-    )
-    axes.add_argument(
-        "--beta",
-        nargs="+",
-        type=cli.number(0, 1, low_included=True, high_included=False),
-        default=[default.beta],
-        metavar="X",
-        help=f"momentum (default: {default.beta})",
-    )
-    axes.add_argument(
-        "--n_h",
-        nargs="+",
-        type=layers,
-        default=[default.n_h],
-        metavar="N[xN…]",
-        help="units of the hidden layers: 64 is one layer, 256x128 two, 0 none (default: 64)",
-    )
-    axes.add_argument(
-        "--activation",
-        nargs="+",
-        choices=["sigmoid", "tanh", "relu"],
-        default=[default.activation],
-        help=f"of the hidden layers (default: {default.activation})",
-    )
-    axes.add_argument(
-        "--batch_size",
-        nargs="+",
-        type=cli.integer(1, 2**31 - 1),
-        default=[default.batch_size],
-        metavar="N",
-        help=f"examples per step (default: {default.batch_size})",
-    )
+    for name in ("lr", "beta", "n_h", "activation", "batch_size"):
+        add_axis(axes, name, getattr(default, name))
     axes.add_argument(
         "--seeds",
         type=cli.integer(1, 10_000),
@@ -90,7 +54,7 @@ def parser() -> cli.Parser:
     )
     axes.add_argument(
         "--seed",
-        type=cli.integer(0, 2**32 - 1),
+        type=cli.argument(SETTINGS["seed"].kind),
         default=default.seed,
         metavar="N",
         help=f"the first of the seeds, which count up from it (default: {default.seed})",
@@ -103,20 +67,8 @@ def parser() -> cli.Parser:
         help="mnist, digits, an HDF5 or npz file, or a folder of IDX files (default: auto: MNIST "
         "where it can be had, and digits otherwise)",
     )
-    run.add_argument(
-        "--epochs",
-        type=cli.integer(1, 1_000_000),
-        default=20,
-        metavar="N",
-        help="passes over the training set (default: 20)",
-    )
-    run.add_argument(
-        "--validation",
-        type=cli.share,
-        default=1 / 6,
-        metavar="N|FRACTION",
-        help="hold out so many training examples, or such a fraction of them (default: a sixth)",
-    )
+    add(run, "epochs", 20)
+    add(run, "validation", 1 / 6, "a sixth")
     sweep = p.add_argument_group("sweep")
     sweep.add_argument(
         "--memory",
@@ -131,20 +83,6 @@ def parser() -> cli.Parser:
     )
     sweep.add_argument("--no_plots", action="store_true", help="leave the pictures out")
     return p
-
-
-def layers(text: str) -> tuple[int, ...]:
-    """An argparse type: the widths of hidden layers, joined by x."""
-    if text == "0":
-        return ()
-    unit: Callable[[str], int] = cli.integer(1, 65_536)
-    try:
-        return tuple(unit(part) for part in text.split("x"))
-    except argparse.ArgumentTypeError:
-        raise argparse.ArgumentTypeError(
-            f"expected integers from 1 to 65536 joined by x, such as 64 or 256x128, or 0 for "
-            f"no hidden layer, found {text!r}"
-        ) from None
 
 
 def main(argv: Sequence[str] | None = None) -> int:

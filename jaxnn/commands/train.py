@@ -4,16 +4,25 @@ import argparse
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jaxnn.commands import cli
-from jaxnn.commands.flags import ACTIVATIONS, add_beyond, add_devices, learning_rates
+from jaxnn.commands.flags import add_devices, add_group
 from jaxnn.errors import PeerLostError, StorageError, TrainingDivergedError, UsageError
 from jaxnn.runs.interval import EVERY_EPOCH, Interval
 from jaxnn.training import processes as cluster
-from jaxnn.training.config import LEARNING_RATES, Config
+from jaxnn.training.config import (
+    DATA,
+    IMAGES_AND_NETWORKS,
+    NETWORK,
+    REGULARISATION,
+    SETTINGS,
+    STEPS,
+    TRAINING,
+    Config,
+)
+from jaxnn.training.declaration import spelled
 from jaxnn.training.recipes import RECIPES, listing
 from jaxnn.training.recipes import configuration as recipe
 
@@ -60,7 +69,6 @@ def parser() -> cli.Parser:
 
     A flag that was not given is absent from the result, so that `--resume` can tell.
     """
-    default = Config()
     p = cli.Parser(DESCRIPTION, EPILOG, "train", argument_default=argparse.SUPPRESS)
     p.add_argument(
         "--recipe",
@@ -68,21 +76,15 @@ def parser() -> cli.Parser:
         help=f"start from a named configuration: {', '.join(RECIPES)}; other flags override it; "
         "list prints them with what was measured (default: document)",
     )
-    data = p.add_argument_group("data")
+    data = p.add_argument_group(DATA.title)
     data.add_argument(
         "--data",
         metavar="DATA",
         help="mnist, digits, an HDF5 or npz file, or a folder of IDX files; auto takes MNIST where "
         "it is found or can be downloaded, and digits otherwise (default: auto)",
     )
-    data.add_argument(
-        "--validation",
-        type=cli.share,
-        metavar="N|FRACTION",
-        help="hold out so many training examples, or such a fraction of them, and choose the epoch "
-        "by their loss; the test set is then used once, at the end (default: none)",
-    )
-    network = p.add_argument_group("network")
+    add_group(data, DATA)
+    network = p.add_argument_group(NETWORK.title)
     network.add_argument(
         "--n_x",
         type=cli.integer(1, 2**31 - 1),
@@ -90,60 +92,9 @@ def parser() -> cli.Parser:
         help="inputs per example; taken from the data, and an error if it contradicts them "
         "(MNIST: 784)",
     )
-    network.add_argument(
-        "--n_h",
-        type=cli.integer(0, 65_536),
-        nargs="+",
-        metavar="N",
-        help="units of each hidden layer, from the input on; 0 is no hidden layer: softmax "
-        "regression (default: 64)",
-    )
-    network.add_argument(
-        "--activation",
-        choices=ACTIVATIONS,
-        metavar="NAME",
-        help=f"of the hidden layers: {', '.join(ACTIVATIONS)} (default: {default.activation})",
-    )
-    training = p.add_argument_group("training")
-    training.add_argument(
-        "--lr",
-        type=cli.number(0, 1e6, low_included=False, high_included=True),
-        metavar="X",
-        help=f"learning rate: the length of a step (default: {learning_rates()})",
-    )
-    training.add_argument(
-        "--beta",
-        type=cli.number(0, 1, low_included=True, high_included=False),
-        metavar="X",
-        help="momentum: how much of V, the running mean of the gradients, a step keeps; 0 is plain "
-        f"gradient descent (default: {default.beta})",
-    )
-    training.add_argument(
-        "--epochs",
-        type=cli.integer(1, 1_000_000),
-        metavar="N",
-        help=f"passes over the training set (default: {default.epochs})",
-    )
-    training.add_argument(
-        "--batch_size",
-        type=cli.integer(1, 2**31 - 1),
-        metavar="N",
-        help=f"examples per step (default: {default.batch_size})",
-    )
-    training.add_argument(
-        "--patience",
-        type=cli.integer(1, 1_000_000),
-        metavar="N",
-        help="stop after N epochs without a lower validation loss (default: never)",
-    )
-    training.add_argument(
-        "--seed",
-        type=cli.integer(0, 2**32 - 1),
-        metavar="N",
-        help="of the initial weights and the shuffling: the same seed gives the same run "
-        f"(default: {default.seed})",
-    )
-    add_beyond(p)
+    add_group(network, NETWORK)
+    for group in (TRAINING, STEPS, REGULARISATION, IMAGES_AND_NETWORKS):
+        add_group(p.add_argument_group(group.title), group)
     add_devices(p)
     run = p.add_argument_group("run")
     run.add_argument(
@@ -310,28 +261,7 @@ def resume(given: Mapping[str, Any], options: Options) -> int:
 
 def configuration(base: Config, given: Mapping[str, Any]) -> Config:
     """`base` with the flags that were given."""
-    flags = {field.name: given[field.name] for field in fields(Config) if field.name in given}
-    if "n_h" in flags:
-        flags["n_h"] = () if flags["n_h"] == [0] else tuple(flags["n_h"])
-        if 0 in flags["n_h"]:
-            raise UsageError("--n_h: expected 0, no hidden layer, alone or not at all")
-    usual = LEARNING_RATES[flags.get("optimiser", base.optimiser)]
-    if "lr" not in flags and usual != LEARNING_RATES[base.optimiser]:
-        flags["lr"] = usual  # a recipe's is that of its own optimiser
-    config = replace(base, **flags)
-    for name, needs, met in (
-        ("weight_decay", "--optimiser adamw", config.optimiser == "adamw"),
-        ("temperature", "--teacher", config.teacher is not None),
-        ("teacher_weight", "--teacher", config.teacher is not None),
-        ("ease", "--elastic or --affine", config.elastic or config.affine),
-        ("dropout", "a hidden layer (--n_h)", config.n_h or not config.dropout),
-        ("activation", "a hidden layer (--n_h)", config.n_h),
-    ):
-        if name in given and not met:
-            raise UsageError(f"--{name}: expected {needs} as well, without which it does nothing")
-    if config.patience is not None and config.validation is None:
-        raise UsageError("--patience: expected --validation as well, whose loss it watches")
-    return config
+    return base.altered({name: given[name] for name in SETTINGS if name in given})
 
 
 def agreeing_with_run(config: Config, given: Mapping[str, Any]) -> Config:
@@ -341,12 +271,12 @@ def agreeing_with_run(config: Config, given: Mapping[str, Any]) -> Config:
     if "out" in given:
         raise UsageError("--out: contradicts --resume, which goes on in the run's own folder")
     asked = configuration(config, given)
-    for field in fields(Config):
-        was, now = getattr(config, field.name), getattr(asked, field.name)
-        if field.name in given and was != now and field.name != "epochs":
+    for name in SETTINGS:
+        was, now = getattr(config, name), getattr(asked, name)
+        if name in given and was != now and name != "epochs":
             raise UsageError(
-                f"--{field.name} {now}: contradicts the run to resume, which has {was}; "
-                "leave the flag out, or start a new run"
+                f"--{name} {spelled(now)}: contradicts the run to resume, which has "
+                f"{spelled(was)}; leave the flag out, or start a new run"
             )
     if asked.epochs < config.epochs:
         raise UsageError(

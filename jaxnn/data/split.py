@@ -7,7 +7,7 @@ import numpy as np
 from jaxnn.data.dataset import Dataset
 from jaxnn.data.memory import MEBIBYTE, fits
 from jaxnn.data.scratch import Values, assembled
-from jaxnn.errors import UsageError
+from jaxnn.errors import SettingError
 
 
 def with_validation(
@@ -18,14 +18,14 @@ def with_validation(
     `share` is a number of examples (1, 2, …) or a fraction of them below 1. They are drawn at
     random by `seed`, stratified: each class gives its proportion, rounded.
 
-    Raises `UsageError` unless at least one example is left on either side, and `StorageError` where
-    the images are more than `memory` MiB (`memory.fits`) and the disk has no room for them again.
+    Raises `SettingError` unless at least one example is left on either side, and `StorageError`
+    where the images are more than `memory` MiB (`memory.fits`) and the disk has no room for them.
     """
     n = dataset.n_train
     size = round(share * n) if share < 1 else int(share)
     if not 0 < size < n:
-        raise UsageError(
-            f"--validation {share:g}: expected 1 to {n - 1} of the {n} training examples, or a "
+        raise SettingError(
+            f"`validation` {share:g}: expected 1 to {n - 1} of the {n} training examples, or a "
             "fraction that amounts to so many"
         )
     order = np.random.default_rng(seed).permutation(n)

@@ -1,6 +1,7 @@
 """How this command was called, how it ends, and the command that goes on with its run."""
 
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -8,7 +9,7 @@ import sys
 import traceback
 from pathlib import Path
 
-from jaxnn.errors import JaxnnError
+from jaxnn.errors import JaxnnError, SettingError
 
 USER_ERROR = 2
 INTERRUPTED = 130
@@ -101,8 +102,15 @@ def told(error: BaseException) -> int:
     return USER_ERROR
 
 
+def with_flags(text: str) -> str:
+    """The settings in a text, which has them in backticks, as flags: `lr` is --lr."""
+    return re.sub(r"`([a-z][a-z_0-9]*)`", r"--\1", text)
+
+
 def _one_line(error: BaseException) -> str | None:
     """What a user can make of an error; None where that is nothing."""
+    if isinstance(error, SettingError):
+        return with_flags(str(error))
     if isinstance(error, JaxnnError | SystemExit):
         return str(error)
     if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):  # Python's, jax's

@@ -2,7 +2,6 @@
 
 import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -63,12 +62,7 @@ def _devices(mesh: Mesh) -> str:
 
 def _beyond(config: Config) -> str:
     """A line with what the run has beyond the document, by its flags; nothing if it has nothing."""
-    names = [field.name for field in fields(Config)]
-    beyond = ", ".join(
-        f"{name} {getattr(config, name)}"
-        for name in names[names.index("init") :]
-        if getattr(config, name) != getattr(Config(), name)
-    )
+    beyond = ", ".join(f"{name} {value}" for name, value in config.beyond().items())
     return beyond and f"beyond    {beyond}\n"
 
 

@@ -17,7 +17,6 @@ import tempfile
 import time
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import fields
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,13 +27,11 @@ from filelock import FileLock, Timeout
 
 import jaxnn
 from jaxnn.data import Dataset, framing, look
-from jaxnn.errors import CheckpointError, StorageError, UsageError
+from jaxnn.errors import CheckpointError, SettingError, StorageError, UsageError
 from jaxnn.io import arrayfile
 from jaxnn.io.files import append_line, write_bytes, write_json
 from jaxnn.nn.activations import ACTIVATIONS
-from jaxnn.nn.initialisation import INITIALISERS
 from jaxnn.nn.mlp import Params
-from jaxnn.nn.optimisers import OPTIMISERS, SCHEDULES
 from jaxnn.runs import checkpoint
 from jaxnn.runs.interval import Interval
 from jaxnn.runs.layout import (
@@ -47,15 +44,11 @@ from jaxnn.runs.layout import (
     TABLE,
     TEACHER,
 )
-from jaxnn.training.config import Config
+from jaxnn.training.config import Config, unknown
 from jaxnn.training.loop import Progress, Record, state_shapes
 from jaxnn.training.plan import Teacher
 
 CHECKPOINTS_KEPT = 2
-
-#: Hidden layers that notes may ask for: each is traced before its arrays are looked for.
-MOST_LAYERS = 1000
-MOST_MEMBERS = 1000
 
 
 class Run(NamedTuple):
@@ -361,6 +354,8 @@ def sensible_notes(path: Path) -> Iterator[None]:
         yield
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from error
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from error
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise CheckpointError(f"{path}: not the notes of a run ({error!r:.200})") from error
 
@@ -368,19 +363,17 @@ def sensible_notes(path: Path) -> Iterator[None]:
 def noted(folder: Path, notes: Mapping[str, Any]) -> Run:
     """The run that a file's notes describe; raises what `sensible_notes` expects."""
     _require_known(notes["config"], notes["versions"])
-    run = Run(folder, Config.from_dict(notes["config"]), notes["data"], notes["versions"])
+    try:
+        config = Config.from_dict(notes["config"])
+    except SettingError as error:
+        raise CheckpointError(f"its notes make no sense: {error}") from error
+    run = Run(folder, config, notes["data"], notes["versions"])
     texts = [run.data[name] for name in ("name", "argument", "sha256")]
-    counts = [run.data["n_x"], run.data["n_classes"], *run.config.n_h]
+    counts = [run.data["n_x"], run.data["n_classes"]]
     if not all(
         (
             all(type(text) is str for text in [*texts, *run.versions, *run.versions.values()]),
             all(type(count) is int and 0 < count < 2**31 for count in counts),
-            len(run.config.n_h) <= MOST_LAYERS,
-            run.config.activation in ACTIVATIONS,
-            run.config.init in INITIALISERS,
-            run.config.optimiser in OPTIMISERS,
-            run.config.schedule in SCHEDULES,
-            0 < run.config.committee <= MOST_MEMBERS,
         )
     ):
         raise ValueError("names, sizes or versions that make no sense")
@@ -389,11 +382,10 @@ def noted(folder: Path, notes: Mapping[str, Any]) -> Run:
 
 def _require_known(settings: Any, versions: Any) -> None:
     """Raises `UsageError` where settings have names that no `Config` has."""
-    unknown = [name for name in dict(settings) if name not in {f.name for f in fields(Config)}]
-    if unknown:
+    if strange := unknown(dict(settings)):
         raise UsageError(
             f"expected settings that jaxnn {jaxnn.__version__} knows, found "
-            f"{', '.join(map(repr, unknown)):.200}: go on with the version that began the run, "
+            f"{', '.join(map(repr, strange)):.200}: go on with the version that began the run, "
             f"jaxnn {versions['jaxnn']:.40}, or begin a new one"
         )
 

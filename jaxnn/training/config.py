@@ -1,13 +1,58 @@
-"""Everything that decides the outcome of a training run, apart from the data itself."""
+"""Everything that decides the outcome of a training run, apart from the data itself.
 
-import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, cast, get_args, get_origin, get_type_hints
+Each setting is declared here and nowhere else: flags, JSON, the axes of a sweep and the checks of
+all three come from it. Nothing here imports jax, so that `--help` answers at once.
+"""
+
+from collections.abc import Callable, Container, Iterable, Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, NamedTuple, cast
+
+from jaxnn.errors import SettingError
+from jaxnn.training.declaration import (
+    Folder,
+    Group,
+    Integers,
+    Names,
+    Numbers,
+    Setting,
+    Share,
+    Widths,
+    declared,
+    require,
+    setting,
+)
 
 #: The learning rate of each optimiser where none is given: the document's for its momentum, and
 #: that of Kingma and Ba (arXiv:1412.6980) for steps that are divided by the gradient's size.
 LEARNING_RATES = {"momentum": 0.5, "nesterov": 0.5, "adam": 0.001, "adamw": 0.001}
+
+#: What `jaxnn.nn` has under these names takes a second to import.
+ACTIVATIONS = Names(("sigmoid", "tanh", "relu", "leaky_relu", "softplus", "gelu", "silu"))
+INITIALISERS = Names(("document", "he", "glorot", "orthogonal"))
+OPTIMISERS = Names(tuple(LEARNING_RATES))
+SCHEDULES = Names(("constant", "linear", "cosine", "one_cycle"))
+
+POSITIVE = Numbers(0, 1e6, low_included=False)
+STRENGTH = Numbers(0, 1e6)
+PART = Numbers(0, 1, high_included=False)
+WHOLE_OR_PART = Numbers(0, 1)
+EPOCHS = Integers(1, 1_000_000, unit="epochs")
+
+DATA = Group("data")
+NETWORK = Group("network")
+TRAINING = Group("training")
+STEPS = Group("steps beyond the document", beyond=True)
+REGULARISATION = Group("regularisation", beyond=True)
+IMAGES_AND_NETWORKS = Group("distorted images, and other networks", beyond=True)
+
+
+def _learning_rates() -> str:
+    """Each value with its optimisers."""
+    by_value: dict[float, list[str]] = {}
+    for name, lr in LEARNING_RATES.items():
+        by_value.setdefault(lr, []).append(name)
+    return ", ".join(f"{lr:g} for {' and '.join(names)}" for lr, names in by_value.items())
 
 
 @dataclass(frozen=True)
@@ -19,38 +64,152 @@ class Config:
     loss after which training stops. None turns either off, and so does 0 for whatever goes beyond
     the document: `jaxnn.training.plan` says what each means. An `lr` that is not given is the
     optimiser's own, of `LEARNING_RATES`. `n_h` is () for no hidden layer: softmax regression.
+
+    Raises `SettingError` for a value of another type, or out of its range.
     """
 
-    lr: float = cast(float, None)  # `__post_init__` has the optimiser's own
-    beta: float = 0.9
-    epochs: int = 50
-    batch_size: int = 64
-    n_h: tuple[int, ...] = (64,)
-    activation: str = "sigmoid"
-    seed: int = 0
-    validation: float | None = None
-    patience: int | None = None
-    init: str = "document"
-    optimiser: str = "momentum"
-    schedule: str = "constant"
-    weight_decay: float = 0.0
-    l2: float = 0.0
-    dropout: float = 0.0
-    input_dropout: float = 0.0
-    max_norm: float = 0.0
-    label_smoothing: float = 0.0
-    average: float = 0.0
-    elastic: float = 0.0
-    affine: float = 0.0
-    ease: float = 0.0
-    teacher: str | None = None
-    temperature: float = 2.0
-    teacher_weight: float = 0.9
-    committee: int = 1
+    lr: float = declared(
+        cast(float, None),  # `__post_init__` has the optimiser's own
+        POSITIVE,
+        TRAINING,
+        "learning rate: the length of a step",
+        unset=_learning_rates(),
+    )
+    beta: float = declared(
+        0.9,
+        PART,
+        TRAINING,
+        "momentum: how much of V, the running mean of the gradients, a step keeps; 0 is plain "
+        "gradient descent",
+    )
+    epochs: int = declared(50, EPOCHS, TRAINING, "passes over the training set")
+    batch_size: int = declared(
+        64, Integers(1, 2**31 - 1, unit="examples"), TRAINING, "examples per step"
+    )
+    n_h: tuple[int, ...] = declared(
+        (64,),
+        Widths(Integers(1, 65_536, unit="units"), most=1000),
+        NETWORK,
+        "units of each hidden layer, from the input on; 0 is no hidden layer: softmax regression",
+    )
+    activation: str = declared("sigmoid", ACTIVATIONS, NETWORK, "of the hidden layers")
+    seed: int = declared(
+        0,
+        Integers(0, 2**32 - 1),
+        TRAINING,
+        "of the initial weights and the shuffling: the same seed gives the same run",
+    )
+    validation: float | None = declared(
+        None,
+        Share(),
+        DATA,
+        "hold out so many training examples, or such a fraction of them, and choose the epoch by "
+        "their loss; the test set is then used once, at the end",
+        unset="none",
+    )
+    patience: int | None = declared(
+        None,
+        EPOCHS,
+        TRAINING,
+        "stop after so many epochs without a lower validation loss",
+        unset="never",
+    )
+    init: str = declared(
+        "document",
+        INITIALISERS,
+        STEPS,
+        "how the hidden layers' weights are drawn; variance 1/n, 2/n, …",
+    )
+    optimiser: str = declared(
+        "momentum",
+        OPTIMISERS,
+        STEPS,
+        "the rule of a step; `beta` is its momentum or Adam's first β",
+    )
+    schedule: str = declared(
+        "constant",
+        SCHEDULES,
+        STEPS,
+        "how the learning rate changes over the run; `lr` is its peak",
+    )
+    weight_decay: float = declared(
+        0.0, STRENGTH, REGULARISATION, "adamw's own, which is not in the loss"
+    )
+    l2: float = declared(0.0, STRENGTH, REGULARISATION, "λ of the penalty λ/2 Σ‖W‖² in the loss")
+    dropout: float = declared(
+        0.0, PART, REGULARISATION, "share of the hidden units that a step leaves out"
+    )
+    input_dropout: float = declared(
+        0.0, PART, REGULARISATION, "share of the inputs that a step leaves out"
+    )
+    max_norm: float = declared(
+        0.0, STRENGTH, REGULARISATION, "longest weight vector of a unit; 0 is any length"
+    )
+    label_smoothing: float = declared(
+        0.0, PART, REGULARISATION, "share of a label that is spread over all classes"
+    )
+    average: float = declared(
+        0.0,
+        PART,
+        STEPS,
+        "evaluate and keep a running mean of the parameters, of which each step keeps this share, "
+        "such as 0.998; 0 is the parameters themselves",
+    )
+    elastic: float = declared(
+        0.0,
+        Numbers(0, 1e6, unit="pixels"),
+        IMAGES_AND_NETWORKS,
+        "distort every image anew in every epoch: standard deviation of a pixel's displacement, in "
+        "pixels where images are 28 wide",
+    )
+    affine: float = declared(
+        0.0,
+        STRENGTH,
+        IMAGES_AND_NETWORKS,
+        "turn, shear, stretch and shift as well: 1 is 7.5°, 10 % and half a pixel, standard "
+        "deviations all",
+    )
+    ease: float = declared(
+        0.0,
+        WHOLE_OR_PART,
+        IMAGES_AND_NETWORKS,
+        "let distortions weaken in a line, by this share at the end",
+    )
+    teacher: str | None = declared(
+        None,
+        Folder("RUN"),
+        IMAGES_AND_NETWORKS,
+        "learn from the answers of the network in this run folder",
+        unset="none",
+    )
+    temperature: float = declared(
+        2.0,
+        Numbers(0, 1e3, low_included=False),
+        IMAGES_AND_NETWORKS,
+        "at which the teacher's answers are softened",
+    )
+    teacher_weight: float = declared(
+        0.9,
+        WHOLE_OR_PART,
+        IMAGES_AND_NETWORKS,
+        "of the teacher's answers; labels have the rest",
+    )
+    committee: int = declared(
+        1,
+        Integers(1, 1000, unit="networks"),
+        IMAGES_AND_NETWORKS,
+        "train so many networks at once, of seeds `seed` and those after it, and answer by the "
+        "mean of their probabilities",
+    )
 
     def __post_init__(self) -> None:
+        for name, declaration in SETTINGS.items():
+            value = getattr(self, name)
+            if value is not None or declaration.default is not None:
+                object.__setattr__(self, name, require(name, declaration.kind, value))
         if self.lr is None:
             object.__setattr__(self, "lr", LEARNING_RATES[self.optimiser])
+        _require_company(self, [need.of for need in NEEDS if need.always])
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it: tuples are lists there."""
@@ -58,28 +217,85 @@ class Config:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Config":
-        """The inverse of `to_dict`.
+        """The inverse of `to_dict`. What an older version did not have is at its default.
 
-        Raises KeyError or TypeError for a name that no configuration has, and for a value of
-        another type than its field's, NaN and infinities among them.
+        Raises `SettingError` for a name that no configuration has, and as `Config` does.
         """
+        _require_known(values)
         if values.get("lr", 0) is None:
-            raise TypeError("lr: a number expected, found None")
-        config = cls(**{**values, "n_h": tuple(values["n_h"])})
-        for name, kind in get_type_hints(cls).items():
-            value = getattr(config, name)
-            if not _is(value, kind):
-                raise TypeError(f"{name}: {kind} expected, found {value!r:.40}")
+            require("lr", SETTINGS["lr"].kind, None)
+        return cls(**values)
+
+    def beyond(self) -> dict[str, Any]:
+        """What the run has beyond the document."""
+        return {
+            name: getattr(self, name)
+            for name, declaration in SETTINGS.items()
+            if declaration.group.beyond and getattr(self, name) != declaration.default
+        }
+
+    def altered(self, changes: Mapping[str, Any]) -> "Config":
+        """This configuration with `changes`, each of which has to do something.
+
+        The learning rate is that of its own optimiser: where the change is to another kind of
+        optimiser, and says no `lr`, it is the new one's. Raises `SettingError` for a value that is
+        not the setting's, and for a setting without the company that it needs (`NEEDS`).
+        """
+        _require_known(changes)
+        config = replace(self, **changes)
+        usual = LEARNING_RATES[config.optimiser]
+        if "lr" not in changes and usual != LEARNING_RATES[self.optimiser]:
+            config = replace(config, lr=usual)
+        _require_company(config, changes)
         return config
 
 
-def _is(value: Any, kind: Any) -> bool:
-    """Whether a value that was read from JSON is of a field's type."""
-    options = get_args(kind)
-    if get_origin(kind) is tuple:
-        return isinstance(value, tuple) and all(_is(item, options[0]) for item in value)
-    if options:
-        return any(_is(value, option) for option in options)
-    if kind is float:
-        return type(value) in (int, float) and math.isfinite(value)
-    return type(value) is kind
+class Need(NamedTuple):
+    """A setting that does nothing unless `met`. `always` is for what nobody could mean.
+
+    Others may be without company where nobody asks for it: a recipe's activation in a network that
+    is left without a hidden layer.
+    """
+
+    of: str
+    needs: str
+    met: Callable[[Config], object]
+    why: str = "without which it does nothing"
+    always: bool = False
+
+
+NEEDS = (
+    Need("weight_decay", "`optimiser` adamw", lambda config: config.optimiser == "adamw"),
+    Need("temperature", "`teacher`", lambda config: config.teacher is not None),
+    Need("teacher_weight", "`teacher`", lambda config: config.teacher is not None),
+    Need("ease", "`elastic` or `affine`", lambda config: config.elastic or config.affine),
+    Need("dropout", "a hidden layer (`n_h`)", lambda config: config.n_h or not config.dropout),
+    Need("activation", "a hidden layer (`n_h`)", lambda config: config.n_h),
+    Need(
+        "patience",
+        "`validation`",
+        lambda config: config.patience is None or config.validation is not None,
+        "whose loss it watches",
+        always=True,
+    ),
+)
+
+
+def unknown(names: Iterable[str]) -> list[str]:
+    """Those of the names that no configuration has."""
+    return [name for name in names if name not in SETTINGS]
+
+
+def _require_known(names: Iterable[str]) -> None:
+    if strange := unknown(names):
+        raise SettingError(f"{strange[0]!r:.60}: no setting; expected one of {', '.join(SETTINGS)}")
+
+
+def _require_company(config: Config, names: Container[str]) -> None:
+    for need in NEEDS:
+        if need.of in names and not need.met(config):
+            raise SettingError(f"`{need.of}`: expected {need.needs} as well, {need.why}")
+
+
+#: The declarations by name, in the order of `Config`.
+SETTINGS: dict[str, Setting] = {field.name: setting(field) for field in fields(Config)}

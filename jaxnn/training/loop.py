@@ -121,7 +121,7 @@ def _kind(config: Config) -> Config:
         init=config.init,
         optimiser=config.optimiser,
         schedule=config.schedule,
-        average=float(config.average > 0),
+        average=0.5 if config.average else 0.0,
     )
 
 

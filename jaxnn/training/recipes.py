@@ -3,11 +3,11 @@
 Nothing here imports jax, so that `--help` answers at once.
 """
 
-from dataclasses import replace
 from typing import Any, NamedTuple
 
-from jaxnn.errors import UsageError
+from jaxnn.errors import SettingError
 from jaxnn.training.config import Config
+from jaxnn.training.declaration import spelled
 
 
 class Recipe(NamedTuple):
@@ -93,12 +93,12 @@ RECIPES = {
 
 
 def configuration(name: str) -> Config:
-    """The recipe's configuration. Raises `UsageError` for a name that is not in RECIPES."""
+    """The recipe's configuration. Raises `SettingError` for a name that is not in RECIPES."""
     if name not in RECIPES:
-        raise UsageError(
-            f"--recipe {name}: expected one of {', '.join(RECIPES)}, or list, which prints them"
+        raise SettingError(
+            f"`recipe` {name}: expected one of {', '.join(RECIPES)}, or list, which prints them"
         )
-    return replace(Config(), **RECIPES[name].changes)
+    return Config().altered(RECIPES[name].changes)
 
 
 def listing() -> str:
@@ -111,7 +111,5 @@ def listing() -> str:
 
 
 def _flags(changes: dict[str, Any]) -> str:
-    def text(value: Any) -> str:
-        return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
-
-    return " ".join(f"--{name} {text(value)}" for name, value in changes.items()) or "(no flags)"
+    flags = (f"--{name} {spelled(value)}" for name, value in changes.items())
+    return " ".join(flags) or "(no flags)"

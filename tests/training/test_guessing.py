@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from jaxnn.errors import SettingError
 from jaxnn.nn.optimisers import OPTIMISERS
 from jaxnn.training import guessing
 from jaxnn.training.config import LEARNING_RATES, Config
@@ -91,7 +92,7 @@ def test_every_optimiser_has_a_learning_rate_of_its_own():
     assert Config(optimiser="adam", lr=0.5).lr == 0.5
     of_an_old_run = replace(Config(), optimiser="adam").to_dict()
     assert Config.from_dict(of_an_old_run).lr == 0.5
-    with pytest.raises(TypeError, match="lr"):
+    with pytest.raises(SettingError, match="lr"):
         Config.from_dict({**of_an_old_run, "lr": None})
 
 
@@ -161,7 +162,7 @@ def test_softmax_regression_from_training_to_comparing(monkeypatch, capsys, tmp_
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["--n_h", 0, 64], "--n_h: expected 0, no hidden layer, alone or not at all"),
+        (["--n_h", 0, 64], "or 0 alone for no hidden layer, found '0 64'"),
         (["--n_h", 0, "--dropout", 0.5], "--dropout: expected a hidden layer"),
         (["--n_h", 0, "--activation", "relu"], "--activation: expected a hidden layer"),
     ],
