@@ -39,5 +39,5 @@ def test_the_seed_decides():
 
 @pytest.mark.parametrize("share", [230, 1000, 0.001, 0.999])
 def test_a_side_without_examples_is_refused(share):
-    with pytest.raises(UsageError, match=r"--validation .*expected 1 to 229 of the 230"):
+    with pytest.raises(UsageError, match=r"`validation` .*expected 1 to 229 of the 230"):
         with_validation(DATA, share, seed=0)
