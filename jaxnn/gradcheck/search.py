@@ -147,7 +147,8 @@ class Search:
 
     def trials(self, groups: Iterable[Group], families: Any = FAMILIES) -> Iterator[Trial]:
         for group in groups:
-            if not self.context.free(group.ops):
+            active = all(self.context.tape.ops[n].pulls for n in group.ops)
+            if not active or not self.context.free(group.ops):
                 continue
             for family in families:
                 for trial in family(self.context, group):
@@ -259,6 +260,9 @@ class Search:
         if label.factor == 0 and self._only_rounded(row, mended):
             cost += 0.3
         paths = tuple(t.paths[j] for j in np.flatnonzero(mended))
+        if label.code == "path_missing" and not any(self.context.given[p].any() for p in paths):
+            # Of one way among several, something is left. Here nothing is.
+            label = replace(label, code="zero", said=f"{label.said}, and zero is all that is left")
         yield Hit(trial, label, factor, self._chosen(trial, i, factor), paths, cost, numbers)
 
     def _only_rounded(self, row: Float64Array, mended: Any) -> bool:

@@ -303,13 +303,14 @@ def patches(context: Context, group: Group) -> Iterator[Trial]:
     """A convolution whose backward pass goes over the image with another stride or padding."""
     tape = context.tape
     for number in group.ops:
-        cut = tape.ops[number]
-        if cut.name != "patches":
+        product = tape.ops[number]
+        made = tape.producer[product.inputs[0]]
+        if product.name != "dot_general" or made < 0 or tape.ops[made].name != "patches":
             continue
-        users = [o for o in tape.ops if cut.output in o.inputs and o.name == "dot_general"]
-        if len(users) != 1:
+        cut = tape.ops[made]
+        if not context.free([made]):
             continue
-        product, p = users[0], cut.params
+        p = cut.params
         image = np.asarray(tape.values[cut.inputs[0]])
         dims = p["dimension_numbers"]
         size = [image.shape[a] for a in dims.lhs_spec[2:]]
@@ -352,7 +353,9 @@ def patches(context: Context, group: Group) -> Iterator[Trial]:
             }
 
         labels = [Label("wrong_window", told, 0.3) for told, _ in found]
-        both: dict[int, Reverse] = {cut.number: places}
+        both: dict[int, Reverse] = {}
+        if 0 in cut.pulls:
+            both[cut.number] = places
         if 1 in product.pulls:
             both[product.number] = residual
         for edits in (both, {cut.number: places}, {product.number: residual}):

@@ -518,10 +518,7 @@ class _Writer:
         if active[0]:
             rows = np.flatnonzero(index.ravel() >= 0)
             pulls[0] = Move(rows, index.ravel()[rows], image.shape, None, index.shape)
-        if pulls:
-            cut = self.add("patches", [inputs[0]], values, dict(p), frames, (*inner, "p"), pulls)
-        else:
-            cut = self.tape.new(values, False)
+        cut = self.add("patches", [inputs[0]], values, dict(p), frames, (*inner, "p"), pulls)
         spatial = "hijk"[: len(sizes)]
         places = "opqr"[: len(sizes)]
         right = [""] * kernel.ndim

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .kinks import SETTINGS, kinked_problem
+from .layers import LAYERS, layer_problem
 from .library import with_zero_rows
 from .mixed import RIGHT, mixed_problem
 from .others import (
@@ -366,4 +367,9 @@ MIXED = [
     for name, low, gradient in RIGHT
 ]  # fmt: skip
 
-CORRECT = [*EQUAL_FORMULAS, *SUMMATION, *POINTS, *REWRAPPED, *OTHERS, *AT_KINKS, *MIXED]
+LAYER_BY_LAYER = [Variant(f"{which}, right", functools.partial(layer_problem, which=which))
+                  for which in LAYERS]  # fmt: skip
+
+CORRECT = [
+    *EQUAL_FORMULAS, *SUMMATION, *POINTS, *REWRAPPED, *OTHERS, *AT_KINKS, *MIXED, *LAYER_BY_LAYER,
+]  # fmt: skip

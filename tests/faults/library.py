@@ -16,6 +16,7 @@ import jax
 import numpy as np
 
 from .kinks import SETTINGS, kinked_problem
+from .layers import SLIPS, layer_problem
 from .mixed import WRONG, mixed_problem
 from .others import EDITS, other_problem
 from .problems import Problem, arrays_by_name, document_columns, inputs_by_outputs, network_problem
@@ -915,6 +916,8 @@ FAULTS = [
     *(Fault(f"{setting}: {name}", code, "params",
             partial(kinked_problem, setting=setting, gradient=gradient))
       for setting, kinked in SETTINGS.items() for name, (code, gradient) in kinked.wrong.items()),
+    *(Fault(f"{which}: {name}", code, "", partial(layer_problem, which=which, **slip))
+      for name, code, which, slip in SLIPS),
     *(Fault(f"mixed precision, {name}", code, first,
             partial(mixed_problem, low=low, gradient=gradient))
       for name, code, first, low, gradient in WRONG),
