@@ -3,7 +3,7 @@
 import argparse
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -11,7 +11,7 @@ from jaxnn.commands import cli
 from jaxnn.commands.flags import add_devices, add_group
 from jaxnn.errors import PeerLostError, StorageError, TrainingDivergedError, UsageError
 from jaxnn.runs.interval import EVERY_EPOCH, Interval
-from jaxnn.training import processes as cluster
+from jaxnn.training import processes
 from jaxnn.training.config import (
     DATA,
     IMAGES_AND_NETWORKS,
@@ -61,7 +61,18 @@ class Options(NamedTuple):
     checkpoint_every: Interval
     devices: int | None
     memory: int | None
-    joined: cluster.Cluster | None = None
+    cluster: processes.Cluster | None = None
+
+
+class Start(NamedTuple):
+    """What training starts from: settings, the name of the data, and for a run that is resumed its
+    folder and its state.
+    """
+
+    config: Config
+    data: str
+    run: "Run | None" = None
+    progress: "Progress | None" = None
 
 
 def parser() -> cli.Parser:
@@ -136,127 +147,87 @@ def main(argv: Sequence[str] | None = None) -> int:
         devices=given.pop("devices", None if "coordinator" in given else 1),
         memory=given.pop("device_memory", None),
     )
-    together = cluster.requested(given)
-    if together:
-        return cluster.run(
-            together, options.devices, lambda joined: command(given, options, joined)
+    cluster = processes.requested(given)
+    if cluster:
+        return processes.run(
+            cluster, options.devices, lambda joined: train(given, options._replace(cluster=joined))
         )
-    return command(given, options)
+    return train(given, options)
 
 
-def command(
-    given: Mapping[str, Any], options: Options, joined: cluster.Cluster | None = None
-) -> int:
-    """A new run, an old one, or a share in one that another process writes."""
-    options = options._replace(joined=joined)
-    if joined and not cluster.writes():
-        return assist(given, options)
-    return resume(given, options) if "resume" in given else begin(given, options)
+def train(given: Mapping[str, Any], options: Options) -> int:
+    """One path for a new run, a resumed one, and a worker's part in either: of several processes,
+    only the first speaks and writes.
 
-
-def assist(given: Mapping[str, Any], options: Options) -> int:
-    """Compute this process's share of a run, and write nothing."""
+    A new run's folder is made only when nothing is left that could be wrong.
+    """
     from jaxnn import compilation, data
     from jaxnn.commands import experiment
-    from jaxnn.report import console as display
+    from jaxnn.report import console
     from jaxnn.runs import folder as runs
-    from jaxnn.training import feeding
-    from jaxnn.training import mesh as parallel
-    from jaxnn.training.interrupt import Interrupted, until_interrupted
-    from jaxnn.training.loop import fit, start
+    from jaxnn.training import feeding, loop, mesh
 
+    worker = options.cluster is not None and not processes.writes()
     compilation.keep_programs(data.cache_dir() / "compiled")
-    mesh = parallel.mesh(options.devices)
-    if "resume" in given:
-        run, progress = runs.load(Path(given["resume"]), display.notice)
-        config = agreeing_with_run(run.config, given)
-        dataset = loaded(given.get("data", run.data["argument"]), options)
-        teacher = runs.load_teacher(run)
-    else:
-        config = configuration(recipe(given.get("recipe", "document")), given)
-        dataset = loaded(given.get("data", "auto"), options)
-        progress = start(config, dataset.n_x, dataset.n_classes)
-        teacher = experiment.teacher(config, dataset)
-    training_set = agreeing_with_data(dataset, config, given.get("n_x"), options)
-    to = feeding.feed(mesh, training_set, config, options.memory)
-    if to is None:
-        raise UsageError("--processes 1: expected 2 or more, or no --coordinator")
-    cluster.require_agreement(config, dataset.fingerprint(), len(progress.history))
-    engine = feeding.fed(training_set, config, to, teacher)
-    try:
-        for _ in until_interrupted(fit(training_set, config, progress, engine), cluster.any_signal):
-            pass
-    except Interrupted as interrupted:
-        return interrupted.exit_status
-    return 0
+    mesh.request(options.devices)
+    with ExitStack() as locks:
+        start = resumed(given, locks, worker) if "resume" in given else new(given, worker)
+        config, run, progress = start.config, start.run, start.progress
+        devices = mesh.mesh(options.devices)
+        dataset = data.load(start.data, notify=console.notice, memory=options.memory)
+        if run:
+            runs.require_same_data(run, dataset)
+        training_set = agreeing_with_data(dataset, config, given.get("n_x"), options)
+        to = feeding.feed(devices, training_set, config, options.memory)
+        teacher = runs.load_teacher(run) if run else experiment.teacher(config, dataset)
+        done = len(progress.history) if progress else 0
+        if not worker:
+            console.summary(dataset, config, devices, done)
+        engine = experiment.compiling(training_set, config, teacher, to)
+        if not worker:
+            check = experiment.verify(training_set, config, teacher)
+            console.verdict(check)
+        if options.cluster:
+            processes.require_agreement(config, dataset.fingerprint(), done)
+        progress = progress or loop.start(config, dataset.n_x, dataset.n_classes)
+        if worker:
+            return compute(training_set, config, progress, engine)
+        if run:
+            runs.reopen(run, progress)
+        else:
+            run = runs.create(given.get("out"), config, runs.describe(dataset, start.data))
+            locks.enter_context(runs.locked(run.folder))
+            runs.keep_teacher(run, teacher)
+            runs.save(run, progress)
+        return compute_and_report(run, dataset, training_set, progress, check, engine, options)
 
 
-def begin(given: Mapping[str, Any], options: Options) -> int:
-    """A new run. Its folder is made only when nothing is left that could be wrong."""
-    from jaxnn import compilation, data
-    from jaxnn.commands import experiment
-    from jaxnn.report import console as display
+def new(given: Mapping[str, Any], worker: bool) -> Start:
+    """A new run. Raises `UsageError` where its folder holds anything already."""
     from jaxnn.runs import folder as runs
-    from jaxnn.training import feeding
-    from jaxnn.training import mesh as parallel
-    from jaxnn.training.loop import start
 
-    runs.require_new(given.get("out"))
-    compilation.keep_programs(data.cache_dir() / "compiled")
+    if not worker:
+        runs.require_new(given.get("out"))
     config = configuration(recipe(given.get("recipe", "document")), given)
-    mesh = parallel.mesh(options.devices)
-    dataset = loaded(given.get("data", "auto"), options)
-    training_set = agreeing_with_data(dataset, config, given.get("n_x"), options)
-    to = feeding.feed(mesh, training_set, config, options.memory)
-    teacher = experiment.teacher(config, dataset)
-    display.summary(dataset, config, mesh)
-    engine = experiment.compiling(training_set, config, teacher, to)
-    check = experiment.verify(training_set, config, teacher)
-    display.verdict(check)
-    if options.joined:
-        cluster.require_agreement(config, dataset.fingerprint(), 0)
-    argument = given.get("data", "auto")
-    run = runs.create(given.get("out"), config, runs.describe(dataset, argument))
-    with runs.locked(run.folder):
-        runs.keep_teacher(run, teacher)
-        progress = start(config, dataset.n_x, dataset.n_classes)
-        runs.save(run, progress)
-        return train(run, dataset, training_set, progress, check, engine, options)
+    return Start(config, given.get("data", "auto"))
 
 
-def resume(given: Mapping[str, Any], options: Options) -> int:
-    """Go on with a run from its latest whole checkpoint."""
-    from jaxnn import compilation, data
-    from jaxnn.commands import experiment
-    from jaxnn.report import console as display
+def resumed(given: Mapping[str, Any], locks: ExitStack, worker: bool) -> Start:
+    """A run from its latest whole checkpoint. Raises `UsageError` where it is complete."""
+    from jaxnn.report import console
     from jaxnn.runs import folder as runs
-    from jaxnn.training import feeding
-    from jaxnn.training import mesh as parallel
 
-    compilation.keep_programs(data.cache_dir() / "compiled")
-    mesh = parallel.mesh(options.devices)
     folder = Path(given["resume"])
-    with runs.locked(folder):
-        run, progress = runs.load(folder, display.notice)
-        run = run._replace(config=agreeing_with_run(run.config, given))
-        if runs.is_complete(run, progress):
-            raise UsageError(
-                f"--resume {folder}: all {run.config.epochs} epochs are done; expected --epochs "
-                f"above {len(progress.history)} to train on"
-            )
-        dataset = loaded(given.get("data", run.data["argument"]), options)
-        runs.require_same_data(run, dataset)
-        training_set = agreeing_with_data(dataset, run.config, given.get("n_x"), options)
-        to = feeding.feed(mesh, training_set, run.config, options.memory)
-        teacher = runs.load_teacher(run)
-        display.summary(dataset, run.config, mesh, len(progress.history))
-        engine = experiment.compiling(training_set, run.config, teacher, to)
-        check = experiment.verify(training_set, run.config, teacher)
-        display.verdict(check)
-        if options.joined:
-            cluster.require_agreement(run.config, dataset.fingerprint(), len(progress.history))
-        runs.reopen(run, progress)
-        return train(run, dataset, training_set, progress, check, engine, options)
+    if not worker:
+        locks.enter_context(runs.locked(folder))
+    run, progress = runs.load(folder, console.notice)
+    run = run._replace(config=agreeing_with_run(run.config, given))
+    if runs.is_complete(run, progress):
+        raise UsageError(
+            f"--resume {folder}: all {run.config.epochs} epochs are done; expected --epochs "
+            f"above {len(progress.history)} to train on"
+        )
+    return Start(run.config, given.get("data", run.data["argument"]), run, progress)
 
 
 def configuration(base: Config, given: Mapping[str, Any]) -> Config:
@@ -290,14 +261,6 @@ def agreeing_with_run(config: Config, given: Mapping[str, Any]) -> Config:
     return asked
 
 
-def loaded(argument: str, options: Options) -> "Dataset":
-    """The data set, its images on the disk where a device may not hold them either."""
-    from jaxnn import data
-    from jaxnn.report import console as display
-
-    return data.load(argument, notify=display.notice, memory=options.memory)
-
-
 def agreeing_with_data(
     dataset: "Dataset", config: Config, n_x: int | None, options: Options
 ) -> "Dataset":
@@ -324,7 +287,23 @@ def agreeing_with_data(
     return training_set
 
 
-def train(
+def compute(
+    training_set: "Dataset", config: Config, progress: "Progress", engine: "Future[Engine]"
+) -> int:
+    """A worker's part in the epochs that are left, of which the first process reports."""
+    from jaxnn.training.interrupt import Interrupted, until_interrupted
+    from jaxnn.training.loop import fit
+
+    epochs = fit(training_set, config, progress, engine.result())
+    try:
+        for _ in until_interrupted(epochs, processes.any_signal):
+            pass
+    except Interrupted as interrupted:
+        return interrupted.exit_status
+    return 0
+
+
+def compute_and_report(
     run: "Run",
     dataset: "Dataset",
     training_set: "Dataset",
@@ -335,22 +314,22 @@ def train(
 ) -> int:
     """Train for the epochs that are left, then open the test set and write the results."""
     from jaxnn.commands import experiment
-    from jaxnn.report import console as display
+    from jaxnn.report import console
     from jaxnn.runs import folder as runs
     from jaxnn.training import guessing
     from jaxnn.training.interrupt import Interrupted, until_interrupted
     from jaxnn.training.loop import fit
 
-    if options.joined:
-        options.joined.tell(str(run.folder).encode())
+    if options.cluster:
+        options.cluster.tell(str(run.folder).encode())
     resumed_after = len(latest.history)
-    agree = cluster.any_signal if options.joined else None
+    agree = processes.any_signal if options.cluster else None
     epochs = until_interrupted(fit(training_set, run.config, latest, engine.result()), agree)
     shown = guessing.watched(
-        display.epochs(epochs, run.config.epochs, len(latest.history)),
+        console.epochs(epochs, run.config.epochs, len(latest.history)),
         training_set.y_train,
         run.config,
-        display.notice,
+        console.notice,
     )
     try:
         with closing(runs.saved(run, shown, options.checkpoint_every)) as saved:
@@ -358,7 +337,7 @@ def train(
                 latest = progress
                 experiment.prepare_conclusion()
     except Interrupted as interrupted:
-        display.how_to_resume(run, latest)
+        console.how_to_resume(run, latest)
         return interrupted.exit_status
     except TrainingDivergedError as error:
         raise TrainingDivergedError(
@@ -366,15 +345,15 @@ def train(
             f"{run.folder}"
         ) from error
     except PeerLostError as error:
-        raise PeerLostError(f"{error}{cluster.how_to_go_on(str(run.folder))}") from error
+        raise PeerLostError(f"{error}{processes.how_to_go_on(str(run.folder))}") from error
     except StorageError:
         raise
     except BaseException as error:
-        display.ended(run, latest, error)
+        console.ended(run, latest, error)
         raise
     seconds = time.perf_counter() - options.begun
     conclusion = experiment.conclude(run, dataset, latest, check, seconds, resumed_after)
-    display.outcome(conclusion.table, conclusion.result)
+    console.outcome(conclusion.table, conclusion.result)
     experiment.illustrate(run, dataset, latest, conclusion, options.pictures)
-    display.where(run.folder)
+    console.where(run.folder)
     return 0
