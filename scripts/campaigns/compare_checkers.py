@@ -2,7 +2,8 @@
 
     python scripts/campaigns/compare_checkers.py [--seeds N] [--quick] [--json]
 
-The faults are those of tests/faults, each at several random points. jaxnn also has to name the
+The faults are those of tests/faults, each at several random points: gradients of a loss in the
+first table, backward passes of functions of any kind in the second. jaxnn also has to name the
 cause and the first wrong equation; the other tools answer yes or no. A tool that is not installed
 is left out and its row says so: `pip install -e '.[bench]'` installs them all.
 """
@@ -17,7 +18,7 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from itertools import repeat
@@ -200,12 +201,96 @@ def torch_checker(problem: Any, seed: int) -> Verdict:
         return accused_by_error(check)
 
 
+class Function(NamedTuple):
+    """A function with a backward pass of its own, the same without one, and its arguments."""
+
+    function: Callable[..., Any]
+    reference: Callable[..., Any]
+    args: tuple[Any, ...]
+
+
+class Case(NamedTuple):
+    """A backward pass, wrong with a code, or right without one; `build(seed)` as tests/faults."""
+
+    name: str
+    code: str
+    first_wrong: str
+    build: Callable[[int], Function]
+
+
+def jaxnn_vjp_checker(one: Function, seed: int) -> Verdict:
+    """jaxnn.check_vjp, with the function's reference."""
+    from jaxnn import check_vjp
+
+    report = check_vjp(one.function, *one.args, reference=one.reference, seed=seed)
+    return Verdict(not report.ok, report.cause, report.first_wrong, report.verdict)
+
+
+def jax_vjp_checker(one: Function, seed: int) -> Verdict:
+    """jax.test_util.check_grads(function, args, order=1, modes=["rev"])."""
+    test_util: Any = importlib.import_module("jax.test_util")
+    return accused_by_error(
+        lambda: test_util.check_grads(one.function, one.args, order=1, modes=["rev"])
+    )
+
+
+def chex_vjp_checker(one: Function, seed: int) -> Verdict:
+    """chex.assert_numerical_grads(function, args, order=1, modes=["rev"])."""
+    chex: Any = importlib.import_module("chex")
+    return accused_by_error(
+        lambda: chex.assert_numerical_grads(one.function, one.args, order=1, modes=["rev"])
+    )
+
+
+def torch_vjp_checker(one: Function, seed: int) -> Verdict:
+    """torch.autograd.gradcheck in float64; fast_mode for large problems."""
+    torch: Any = importlib.import_module("torch")
+
+    def check() -> None:
+        args = [np.array(a, np.float64) for a in one.args]
+
+        class Hand(torch.autograd.Function):  # type: ignore[misc]
+            @staticmethod
+            def forward(ctx: Any, *tensors: Any) -> Any:
+                ctx.save_for_backward(*tensors)
+                arrays = [t.detach().numpy() for t in tensors]
+                return torch.from_numpy(np.array(one.function(*arrays)))
+
+            @staticmethod
+            def backward(ctx: Any, g: Any) -> Any:
+                arrays = [jnp.asarray(t.detach().numpy()) for t in ctx.saved_tensors]
+                by_hand = jax.vjp(one.function, *arrays)[1](jnp.asarray(g.numpy()))
+                return tuple(torch.from_numpy(np.array(d)) for d in by_hand)
+
+        tensors = tuple(torch.tensor(a, requires_grad=True) for a in args)
+        torch.manual_seed(seed)
+        fast = sum(a.size for a in args) > LARGE
+        torch.autograd.gradcheck(Hand.apply, tensors, fast_mode=fast)
+
+    with jax.enable_x64(True):
+        return accused_by_error(check)
+
+
 CHECKERS: dict[str, tuple[str, Checker]] = {
     "jaxnn.check_gradients": ("jaxnn", jaxnn_checker),
     "jax.test_util.check_grads": ("jax", jax_checker),
     "chex.assert_numerical_grads": ("chex", chex_checker),
     "scipy.optimize.check_grad": ("scipy", scipy_checker),
     "torch.autograd.gradcheck": ("torch", torch_checker),
+}
+
+#: scipy.optimize.check_grad takes functions of one vector to one number, and cannot run.
+VJP_CHECKERS: dict[str, tuple[str, Checker | None]] = {
+    "jaxnn.check_vjp": ("jaxnn", jaxnn_vjp_checker),
+    "jax.test_util.check_grads": ("jax", jax_vjp_checker),
+    "chex.assert_numerical_grads": ("chex", chex_vjp_checker),
+    "scipy.optimize.check_grad": ("scipy", None),
+    "torch.autograd.gradcheck": ("torch", torch_vjp_checker),
+}
+
+KINDS: dict[str, Mapping[str, tuple[str, Checker | None]]] = {
+    "gradients": CHECKERS,
+    "backward passes": VJP_CHECKERS,
 }
 
 
@@ -266,41 +351,56 @@ def judge_variant(variant: Any, seed: int, verdict: Verdict, score: Score) -> No
         score.miss(variant.name, f"seed {seed}: accused: {verdict.cause} {verdict.remark}")
 
 
-def cases() -> list[Any]:
+def cases(kind: str = "gradients") -> list[Any]:
+    if kind == "backward passes":
+        vjp: Any = importlib.import_module("faults.vjp")
+        return [
+            Case(c.name, c.code, "", functools.partial(_function, c))
+            for c in (*vjp.VJP_FAULTS, *vjp.VJP_CORRECT)
+        ]
     faults: Any = importlib.import_module("faults.library").FAULTS
     variants: Any = importlib.import_module("faults.correct").CORRECT
     return [*faults, *variants]
 
 
-def examine(place: int, seeds: int, checkers: tuple[str, ...]) -> dict[str, Score]:
+def _function(case: Any, seed: int) -> Function:
+    return Function(case.function, case.reference, case.arguments(seed))
+
+
+def examine(kind: str, place: int, seeds: int, checkers: tuple[str, ...]) -> dict[str, Score]:
     """One case, at every seed, before every checker.
 
     A gradient may change its arguments or keep a state: it is built anew for each checker.
     """
-    case = cases()[place]
-    judge = judge_fault if hasattr(case, "code") else judge_variant
+    case = cases(kind)[place]
+    judge = judge_fault if getattr(case, "code", "") else judge_variant
     scores = {name: Score() for name in checkers}
     for seed in range(seeds):
         for name, score in scores.items():
-            judge(case, seed, ask(CHECKERS[name][1], case.build(seed), seed, score), score)
+            checker = KINDS[kind][name][1]
+            assert checker is not None
+            judge(case, seed, ask(checker, case.build(seed), seed, score), score)
     return scores
 
 
-def campaign(seeds: int, only: str, checker: str, jobs: int) -> dict[str, Score | None]:
-    """Every case before every checker that is installed; None for the others."""
-    asked = {name: module for name, (module, _) in CHECKERS.items() if checker in name}
-    sums = {name: Score() if importlib.util.find_spec(m) else None for name, m in asked.items()}
-    installed = tuple(name for name, score in sums.items() if score is not None)
-    places = [place for place, case in enumerate(cases()) if only in case.name]
+def campaign(kind: str, seeds: int, only: str, checker: str, jobs: int) -> dict[str, Score | str]:
+    """Every case of a kind before every checker, or the reason why a checker did not run."""
+    sums: dict[str, Score | str] = {}
+    for name, (module, check) in KINDS[kind].items():
+        if checker in name:
+            installed = importlib.util.find_spec(module)
+            sums[name] = "cannot run" if not check else Score() if installed else "not installed"
+    able = tuple(name for name, score in sums.items() if isinstance(score, Score))
+    places = [place for place, case in enumerate(cases(kind)) if only in case.name]
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        rest = (repeat(seeds), repeat(installed))
-        for scores in pool.map(examine, places, *rest, chunksize=4):
+        rest = (repeat(seeds), repeat(able))
+        for scores in pool.map(examine, repeat(kind), places, *rest, chunksize=4):
             for name, score in scores.items():
                 add(sums[name], score)
     return sums
 
 
-def add(total: Score | None, score: Score) -> None:
+def add(total: Score | str, score: Score) -> None:
     for name, value in vars(score).items():
         if isinstance(value, dict):
             getattr(total, name).update(value)
@@ -312,11 +412,12 @@ def share(part: int, whole: int) -> str:
     return f"{part}/{whole} ({100 * part / whole:.1f} %)" if whole else "–"
 
 
-def rows_of(scores: dict[str, Score | None]) -> Iterator[list[str]]:
+def rows_of(scores: Mapping[str, Score | str]) -> Iterator[list[str]]:
     yield ["checker", "detected", "cause named", "first wrong", "false alarms"]
     for name, score in scores.items():
-        if score is None:
-            yield [name, "not installed", "pip install -e '.[bench]'", "", ""]
+        if isinstance(score, str):
+            remedy = "pip install -e '.[bench]'" if score == "not installed" else ""
+            yield [name, score, remedy, "", ""]
             continue
         diagnoses = score.cause or score.first
         yield [
@@ -328,14 +429,15 @@ def rows_of(scores: dict[str, Score | None]) -> Iterator[list[str]]:
         ]
 
 
-def print_table(scores: dict[str, Score | None]) -> None:
+def print_table(kind: str, scores: Mapping[str, Score | str]) -> None:
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     head, *rows = rows_of(scores)
-    table = Table(*head, box=None, pad_edge=False)
+    table = Table(*head, title=kind, title_justify="left", box=None, pad_edge=False)
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(escape, row))
     Console(width=None if sys.stdout.isatty() else 140).print(table)
 
 
@@ -354,11 +456,14 @@ def parser() -> cli.Parser:
 def main() -> int:
     flags = parser().parse_args()
     seeds = QUICK_SEEDS if flags.quick else flags.seeds
-    scores = campaign(seeds, flags.only, flags.checker, flags.jobs)
+    found = {}
+    for kind in KINDS:
+        scores = campaign(kind, seeds, flags.only, flags.checker, flags.jobs)
+        found[kind] = {n: s if isinstance(s, str) else vars(s) for n, s in scores.items()}
+        if not flags.json:
+            print_table(kind, scores)
     if flags.json:
-        print(json.dumps({name: score and vars(score) for name, score in scores.items()}, indent=1))
-    else:
-        print_table(scores)
+        print(json.dumps(found, indent=1))
     return 0
 
 

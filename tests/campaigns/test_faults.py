@@ -146,6 +146,19 @@ def test_the_campaign_counts_what_a_checker_says(campaign, said, row):
     assert score.misses
 
 
+def test_the_campaign_says_who_cannot_run_on_a_backward_pass(campaign):
+    scores = campaign.campaign("backward passes", 1, "no such case", "scipy", 1)
+    _, row = campaign.rows_of(scores)
+    assert row[:2] == ["scipy.optimize.check_grad", "cannot run"]
+
+
+def test_the_campaign_judges_a_backward_pass_by_its_code(campaign):
+    scores = campaign.examine("backward passes", 0, 1, ("jaxnn.check_vjp",))
+    _, row = campaign.rows_of(scores)
+    assert row[1].startswith("1/1")
+    assert row[2].startswith("1/1")
+
+
 @functools.cache
 def autodiff(loss):
     return jax.jit(jax.grad(loss))
