@@ -96,7 +96,7 @@ VJP_FAULTS = [
     wrong("factors exchanged", "swapped_leaves", product, lambda g, x, y: (g * x, g * y), PAIR),
     wrong("no softmax in logsumexp", "unknown", log_sum_exp,
           lambda g, X: (g[:, None] * jnp.exp(X),), ROWS),
-    wrong("standardise without the mean's share", "unknown", standardise,
+    wrong("standardise without the mean's share", "path_missing", standardise,
           lambda g, X: ((g - standardise(X) * (g * standardise(X)).mean(1, keepdims=True))
                         / X.std(axis=1, keepdims=True),), ROWS),
     wrong("the bias averaged", "bias_mean_for_sum", affine,
