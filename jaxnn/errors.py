@@ -1,12 +1,19 @@
 """The errors that a user can cause, each told in one line."""
 
+from typing import ClassVar
+
 
 class JaxnnError(Exception):
     """A user's mistake. A script prints `error: …` on stderr and exits with status 2.
 
     The message stays on one line whatever file name or field name it quotes: characters that do not
     print, line feeds and terminal escapes among them, are shown as Python escapes.
+
+    Where an error `names_settings`, they are in backticks: `lr`. A command shows them as flags:
+    --lr.
     """
+
+    names_settings: ClassVar[bool] = False
 
     def __init__(self, message: str) -> None:
         super().__init__("".join(c if c.isprintable() else repr(c)[1:-1] for c in message))
@@ -21,10 +28,9 @@ class UsageError(JaxnnError, ValueError):
 
 
 class SettingError(UsageError):
-    """A setting that is out of range, or contradicts another one or the data.
+    """A setting that is out of range, or contradicts another one or the data."""
 
-    The message has settings in backticks: `lr`. A command shows them as flags: --lr.
-    """
+    names_settings = True
 
 
 class TrainingRefusedError(JaxnnError, ArithmeticError):
@@ -33,6 +39,8 @@ class TrainingRefusedError(JaxnnError, ArithmeticError):
 
 class TrainingDivergedError(JaxnnError, ArithmeticError):
     """The loss is no longer a finite number."""
+
+    names_settings = True
 
 
 class PeerLostError(JaxnnError):
@@ -45,3 +53,5 @@ class CheckpointError(JaxnnError, ValueError):
 
 class StorageError(JaxnnError):
     """A result could not be written: the disk is full, or the folder is gone or read-only."""
+
+    names_settings = True

@@ -1,6 +1,7 @@
 """Imports run one way, from the commands down to the mathematics, and `import jaxnn` is light."""
 
 import ast
+import re
 import subprocess
 import sys
 
@@ -88,3 +89,26 @@ def test_every_public_name_is_there():
     assert all(getattr(jaxnn, name) for name in jaxnn.__all__)
     with pytest.raises(AttributeError, match="nothing_of_that_name"):
         _ = jaxnn.nothing_of_that_name
+
+
+def texts(path):
+    """The texts that a module has, but for what documents it."""
+    tree = ast.parse(path.read_text())
+    told = {
+        id(node.value)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in told:
+            yield node.value
+
+
+@pytest.mark.parametrize("name", ["errors.py", "nn", "data", "training", "runs"])
+def test_the_library_names_settings_and_no_flags(name):
+    """In backticks, which the commands show as flags: whoever calls it from Python has no flags."""
+    place = PACKAGE / name
+    paths = [place] if place.is_file() else sorted(place.rglob("*.py"))
+    assert paths
+    found = [text for path in paths for text in texts(path) if re.search(r"--[a-z]", text)]
+    assert found == []

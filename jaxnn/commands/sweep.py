@@ -221,7 +221,7 @@ def keep(
         sweep_report.choice(best, config)
         guess, chosen = guessing.of_labels(dataset.y_train), best.runs[config]
         if guessing.is_no_better(chosen, guess):
-            display.notice(guessing.line(chosen, guess, config))
+            display.advise(guessing.line(chosen, guess, config))
         if len(progress.history) < config.epochs:
             ended = "the sweep ends here, and its best network is saved"
             display.how_to_resume(run, progress, ended)

@@ -329,7 +329,7 @@ def compute_and_report(
         console.epochs(epochs, run.config.epochs, len(latest.history)),
         training_set.y_train,
         run.config,
-        console.notice,
+        console.advise,
     )
     try:
         with closing(runs.saved(run, shown, options.checkpoint_every)) as saved:

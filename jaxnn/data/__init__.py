@@ -73,7 +73,7 @@ def _advice() -> str:
     found = f"; {ENVIRONMENT} names {named}, which {_lack(expand(named))}" if named else ""
     return (
         f"to have MNIST, connect to the internet, or put {files} into {cache_dir()}, or name their "
-        f"folder with --data or {ENVIRONMENT}{found}"
+        f"folder as the data, or by {ENVIRONMENT}{found}"
     )
 
 

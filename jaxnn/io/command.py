@@ -9,7 +9,7 @@ import sys
 import traceback
 from pathlib import Path
 
-from jaxnn.errors import JaxnnError, SettingError
+from jaxnn.errors import JaxnnError
 
 USER_ERROR = 2
 INTERRUPTED = 130
@@ -109,9 +109,9 @@ def with_flags(text: str) -> str:
 
 def _one_line(error: BaseException) -> str | None:
     """What a user can make of an error; None where that is nothing."""
-    if isinstance(error, SettingError):
-        return with_flags(str(error))
-    if isinstance(error, JaxnnError | SystemExit):
+    if isinstance(error, JaxnnError):
+        return with_flags(str(error)) if error.names_settings else str(error)
+    if isinstance(error, SystemExit):
         return str(error)
     if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):  # Python's, jax's
         return "not enough memory: expected more of it, or smaller data, batches or networks"

@@ -35,6 +35,11 @@ def notice(line: str) -> None:
     console(stderr=True).print(line, style="bold yellow")
 
 
+def advise(line: str) -> None:
+    """A notice that names settings, which are shown as flags."""
+    notice(command.with_flags(line))
+
+
 def summary(dataset: Dataset, config: Config, mesh: Mesh, done: int = 0) -> None:
     """The data, the network, the devices and what is done, before anything is computed."""
     sizes = "-".join(map(str, (dataset.n_x, *config.n_h, dataset.n_classes)))
@@ -50,7 +55,7 @@ def summary(dataset: Dataset, config: Config, mesh: Mesh, done: int = 0) -> None
     )
     devices, cores = len(mesh.local_devices), parallel.cores()
     if jax.default_backend() == "cpu" and devices > cores:
-        notice(f"--devices {devices}: more than this machine's {cores} cores, slow")
+        advise(f"`devices` {devices}: more than this machine's {cores} cores, slow")
 
 
 def _devices(mesh: Mesh) -> str:

@@ -94,7 +94,7 @@ def describe(dataset: Dataset, argument: str) -> dict[str, Any]:
 
 #: What to do where a folder is not empty: a run in it could go on, a sweep could not.
 ANOTHER = "name another folder"
-CONTINUE = f"{ANOTHER}, or continue that run with --resume"
+CONTINUE = f"{ANOTHER}, or continue that run with `resume`"
 
 
 def require_new(out: str | None, advice: str = CONTINUE) -> None:
@@ -108,8 +108,8 @@ def require_new(out: str | None, advice: str = CONTINUE) -> None:
         elif folder.exists():
             found = "a file"
     if found:
-        raise UsageError(
-            f"--out {folder}: expected a new or empty folder, found {found}; nothing was changed: "
+        raise SettingError(
+            f"`out` {folder}: expected a new or empty folder, found {found}; nothing was changed: "
             f"{advice}"
         )
 
@@ -237,8 +237,8 @@ def load(folder: Path, notice: Any) -> tuple[Run, Progress]:
 def require_same_data(run: Run, dataset: Dataset) -> None:
     """Raises `UsageError` unless `dataset` is, byte for byte, the one that the run began with."""
     if dataset.fingerprint() != run.data["sha256"]:
-        raise UsageError(
-            f"--resume {run.folder}: the run began on other data than {dataset.source}: expected "
+        raise SettingError(
+            f"`resume` {run.folder}: the run began on other data than {dataset.source}: expected "
             f"SHA-256 {run.data['sha256'][:12]}…, found {dataset.fingerprint()[:12]}…"
         )
 
@@ -251,7 +251,7 @@ def reopen(run: Run, progress: Progress) -> None:
     `finish` replaces them. Raises `UsageError` where the folder cannot be written.
     """
     lines = (json.dumps(record, allow_nan=False) + "\n" for record in progress.history)
-    with _writable(run.folder, "--resume"):
+    with _writable(run.folder, "resume"):
         _write_config(run)
         write_bytes(run.folder / HISTORY, "".join(lines).encode())
         _write_checkpoint(run, progress)
@@ -298,7 +298,7 @@ def locked(folder: Path) -> Iterator[None]:
     Raises `UsageError` where another one does already, or the folder is no run's or read-only.
     """
     lock = FileLock(folder / ".lock")
-    with _writable(folder, "--resume"):
+    with _writable(folder, "resume"):
         if not folder.is_dir():
             found = "a file" if folder.exists() else "nothing of that name"
             raise UsageError(f"{folder}: expected the folder of a run, found {found}")
@@ -454,16 +454,16 @@ def _rescue(run: Run, progress: Progress) -> str:
         return (
             f"nor could it be kept elsewhere ({error.strerror}); the checkpoint before is untouched"
         )
-    return f"it is kept in {folder}: go on with --resume {folder}"
+    return f"it is kept in {folder}: go on with `resume` {folder}"
 
 
 @contextmanager
-def _writable(folder: Path, flag: str = "--out") -> Iterator[None]:
+def _writable(folder: Path, setting: str = "out") -> Iterator[None]:
     """An OSError within becomes a `UsageError`."""
     try:
         yield
     except OSError as error:
-        raise UsageError(f"{flag} {folder}: cannot write there: {error.strerror}") from error
+        raise SettingError(f"`{setting}` {folder}: cannot write there: {error.strerror}") from error
 
 
 def _unused(name: str) -> Path:

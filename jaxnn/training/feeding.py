@@ -26,7 +26,7 @@ from jaxnn.compilation import compiled
 from jaxnn.data import Dataset
 from jaxnn.data.memory import MEBIBYTE, free_on_host
 from jaxnn.data.scratch import read_at_random
-from jaxnn.errors import UsageError
+from jaxnn.errors import SettingError
 from jaxnn.nn.mlp import Params, depth
 from jaxnn.training.config import Config
 from jaxnn.training.loop import Engine, has_small_products, state_shapes
@@ -65,38 +65,38 @@ class Feed(NamedTuple):
     chunk: int
 
     def batches(self, images: Values, batch_size: int) -> int:
-        """How many batches make a chunk. Raises `UsageError` where not even one does."""
+        """How many batches make a chunk. Raises `SettingError` where not even one does."""
         rows = -(-batch_size // self.mesh.size)
         count = self.chunk // (rows * _row_bytes(images))
         if count == 0:
             needed = -(-2 * rows * _row_bytes(images) // MEBIBYTE)
-            raise UsageError(
-                f"--device_memory: expected at least {needed} MiB, room for two batches of "
-                f"{batch_size}; a smaller --batch_size or more --devices need less on each"
+            raise SettingError(
+                f"`device_memory`: expected at least {needed} MiB, room for two batches of "
+                f"{batch_size}; a smaller `batch_size` or more `devices` need less on each"
             )
         return count
 
     def require_slices(self, images: Values) -> None:
-        """Raises `UsageError` where a chunk is less than what is evaluated at a time."""
+        """Raises `SettingError` where a chunk is less than what is evaluated at a time."""
         rows = len(evaluation_slices(*images.shape)[0])
         if rows * _row_bytes(images) > self.chunk:
             needed = -(-2 * rows * _row_bytes(images) // MEBIBYTE)
-            raise UsageError(
-                f"--device_memory: expected at least {needed} MiB, room for twice the {rows} "
+            raise SettingError(
+                f"`device_memory`: expected at least {needed} MiB, room for twice the {rows} "
                 "examples that are evaluated at a time"
             )
 
 
 def feed(mesh: Mesh, dataset: Dataset, config: Config, memory: int | None) -> Feed | None:
     """How to feed the devices, `memory` MiB of data on each, or None where there is no need:
-    a single device that holds all data at once. Raises `UsageError` where that is too little."""
+    a single device that holds all data at once. Raises `SettingError` where that is too little."""
     limit = memory * MEBIBYTE if memory else _device_memory(mesh)
     size = sum(a.nbytes for a in (dataset.x_train, dataset.y_train, dataset.x_test, dataset.y_test))
     if mesh.size == 1 and size <= limit:
         return None
     if config.committee > 1:
-        raise UsageError(
-            f"--committee {config.committee}: expected 1 on several devices and with data that "
+        raise SettingError(
+            f"`committee` {config.committee}: expected 1 on several devices and with data that "
             "do not fit on one"
         )
     to = Feed(mesh, min(CHUNK, limit // 2))

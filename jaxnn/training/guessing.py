@@ -65,12 +65,12 @@ def watched(
 
 
 def line(record: Mapping[str, Any], guess: Guess, config: Config) -> str:
-    """What is wrong, and what to try."""
+    """What is wrong, and what to try, with settings in backticks."""
     usual = LEARNING_RATES[config.optimiser]
     advice = (
-        f"try a smaller step, such as --lr {usual:g}"
+        f"try a smaller step, such as `lr` {usual:g}"
         if config.lr > usual
-        else "try another --lr, --activation relu with --init he, fewer layers, more epochs or "
+        else "try another `lr`, `activation` relu with `init` he, fewer layers, more epochs or "
         "less regularisation, and see whether the labels belong to their images"
     )
     return (

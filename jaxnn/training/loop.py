@@ -297,8 +297,8 @@ def _measures(**evaluations: Evaluation) -> Record:
 def _require_finite(record: Record, config: Config) -> None:
     if not all(math.isfinite(value) for value in record.values()):
         raise TrainingDivergedError(
-            f"the loss is no longer finite in epoch {record['epoch']}: --lr {config.lr:g} is too "
-            f"large a step here; try a smaller one, such as --lr {config.lr / 10:g}"
+            f"the loss is no longer finite in epoch {record['epoch']}: `lr` {config.lr:g} is too "
+            f"large a step here; try a smaller one, such as `lr` {config.lr / 10:g}"
         )
 
 

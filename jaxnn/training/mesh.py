@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import jax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from jaxnn.errors import PeerLostError, UsageError
+from jaxnn.errors import PeerLostError, SettingError
 
 T = TypeVar("T")
 
@@ -49,12 +49,12 @@ def cores() -> int:
 
 
 def mesh(devices: int | None = None) -> Mesh:
-    """So many devices of every process, or all that there are. Raises `UsageError` if too few."""
+    """So many devices of every process, or all that there are. Raises `SettingError` if too few."""
     request(devices)
     found = len(jax.local_devices())
     if devices is not None and devices > found:
-        raise UsageError(
-            f"--devices {devices}: expected 1 to {found}, the number of "
+        raise SettingError(
+            f"`devices` {devices}: expected 1 to {found}, the number of "
             f"{jax.default_backend().upper()} devices that jax finds here"
         )
     chosen = [device for device in jax.devices() if _place(device) < (devices or found)]

@@ -20,7 +20,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
-from jaxnn.errors import UsageError
+from jaxnn.errors import SettingError, UsageError
 from jaxnn.io import output
 from jaxnn.io.command import resuming, told
 
@@ -53,25 +53,25 @@ class Cluster(NamedTuple):
 
 
 def requested(flags: Mapping[str, Any]) -> Cluster | None:
-    """What --coordinator, --processes and --process ask for. Raises `UsageError`."""
+    """What `coordinator`, `processes` and `process` ask for. Raises `UsageError`."""
     coordinator, processes, process = (
         flags.get(name) for name in ("coordinator", "processes", "process")
     )
     if coordinator is None:
         if processes is not None or process is not None:
-            raise UsageError("--processes, --process: expected --coordinator HOST:PORT as well")
+            raise SettingError("`processes`, `process`: expected `coordinator` HOST:PORT as well")
         return None
     if coordinator == AUTO:
         if processes is not None or process is not None:
-            raise UsageError("--coordinator auto: contradicts --processes and --process")
+            raise SettingError("`coordinator` auto: contradicts `processes` and `process`")
         return Cluster(None, None, None)
     host, _, port = coordinator.rpartition(":")
     if not (host and port.isascii() and port.isdigit() and 0 < int(port) < 2**16):
-        raise UsageError(f"--coordinator: expected HOST:PORT or auto, found {coordinator!r}")
+        raise SettingError(f"`coordinator`: expected HOST:PORT or auto, found {coordinator!r}")
     if processes is None or process is None:
-        raise UsageError("--coordinator HOST:PORT: expected --processes and --process as well")
+        raise SettingError("`coordinator` HOST:PORT: expected `processes` and `process` as well")
     if process >= processes:
-        raise UsageError(f"--process {process}: expected 0 to {processes - 1}, below --processes")
+        raise SettingError(f"`process` {process}: expected 0 to {processes - 1}, below `processes`")
     return Cluster(coordinator, processes, process)
 
 
@@ -155,9 +155,9 @@ def _join(cluster: Cluster, devices: int | None) -> None:
             shutdown_timeout_seconds=PARTING,
         )
     except ValueError as error:
-        raise UsageError(
-            f"--coordinator auto: expected the environment of Slurm's srun or Open MPI's mpirun, "
-            f"found none ({error}); name HOST:PORT, --processes and --process instead"
+        raise SettingError(
+            f"`coordinator` auto: expected the environment of Slurm's srun or Open MPI's mpirun, "
+            f"found none ({error}); name HOST:PORT, `processes` and `process` instead"
         ) from error
     # The connections of all devices are made now: later, the slowest to load its data is too late.
     multihost_utils.sync_global_devices("met")
@@ -176,8 +176,8 @@ def require_port(cluster: Cluster) -> None:
         try:
             trial.bind(("", port))
         except OSError as error:
-            raise UsageError(
-                f"--coordinator {cluster.coordinator}: port {port} cannot be opened here: "
+            raise SettingError(
+                f"`coordinator` {cluster.coordinator}: port {port} cannot be opened here: "
                 f"{error.strerror}; take another one"
             ) from error
 
@@ -197,8 +197,8 @@ def require_coordinator(cluster: Cluster) -> None:
             return
         except OSError as error:
             if time.monotonic() > end:
-                raise UsageError(
-                    f"--coordinator {cluster.coordinator}: expected --process 0 to listen there, "
+                raise SettingError(
+                    f"`coordinator` {cluster.coordinator}: expected `process` 0 to listen there, "
                     f"found nobody in {MEETING} s ({error.strerror or error})"
                 ) from error
         time.sleep(PAUSE)

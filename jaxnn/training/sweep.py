@@ -29,7 +29,7 @@ from jax.stages import Compiled
 from jaxnn.compilation import compiled
 from jaxnn.data import Dataset, with_validation
 from jaxnn.data.memory import free_on_host
-from jaxnn.errors import UsageError
+from jaxnn.errors import SettingError, UsageError
 from jaxnn.nn.activations import ACTIVATIONS
 from jaxnn.nn.initialisation import document
 from jaxnn.nn.mlp import Params
@@ -266,8 +266,8 @@ def chunks(
     room = int((memory - fixed) // each) // len(devices) * len(devices)
     if room < 1:
         least = math.ceil((fixed + len(devices) * each) / 2**20)
-        raise UsageError(
-            f"--memory: expected at least {least} MiB for a network of hidden layers "
+        raise SettingError(
+            f"`memory`: expected at least {least} MiB for a network of hidden layers "
             f"{'-'.join(map(str, group[0].n_h))} on each of {len(devices)} devices, found "
             f"{memory / 2**20:.0f}"
         )

@@ -148,7 +148,7 @@ def test_auto_falls_back_to_the_digits_in_one_line(home):
     assert "missing: y_train" in notice
     assert "download failed" in notice
     assert "to have MNIST, connect to the internet, or put its four IDX files" in notice
-    assert notice.endswith("or name their folder with --data or JAXNN_DATA_DIR")
+    assert notice.endswith("or name their folder as the data, or by JAXNN_DATA_DIR")
 
 
 def test_auto_is_mnist_where_it_is_found(home):

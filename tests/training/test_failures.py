@@ -111,7 +111,7 @@ def test_a_read_only_place_is_said_before_anything_is_trained(tmp_path, steps, m
     Disk(monkeypatch, 1, errno.EROFS)
     saved, error = story(tmp_path / "run", steps)
     assert saved == 0
-    assert re.fullmatch(r"--out .*run: cannot write there: Read-only file system", str(error))
+    assert re.fullmatch(r"`out` .*run: cannot write there: Read-only file system", str(error))
 
 
 def test_a_state_without_room_is_kept_elsewhere(tmp_path, steps, monkeypatch):

@@ -126,7 +126,7 @@ def test_what_is_fed_and_what_is_not():
 
 def test_too_little_memory_is_an_error():
     data, config = small.dataset(n_train=250_000), small.config(batch_size=100_000)
-    with pytest.raises(UsageError, match="--device_memory: expected at least 3 MiB, room for two"):
+    with pytest.raises(UsageError, match="`device_memory`: expected at least 3 MiB, room for two"):
         feed(parallel.mesh(1), data, config, 2)
     assert feed(parallel.mesh(1), data, config, 3) is not None
 

@@ -46,7 +46,7 @@ def test_a_shorter_run_does_not_end_in_silence():
     at, lines = said([LOST] * 3, Config(lr=1000))
     assert at == [0, 0, 0]
     assert "after epoch 3 " in lines[0]
-    assert lines[0].endswith("try a smaller step, such as --lr 0.5")
+    assert lines[0].endswith("try a smaller step, such as `lr` 0.5")
 
 
 @pytest.mark.parametrize(

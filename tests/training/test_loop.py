@@ -74,7 +74,7 @@ def test_what_was_yielded_stays_as_it_was():
 
 def test_a_learning_rate_that_diverges_is_noticed_in_its_epoch():
     steps = fit(small.dataset(), small.config(lr=1e5, activation="relu", n_h=(7,) * 5))
-    with pytest.raises(TrainingDivergedError, match=r"epoch 1: .*--lr"):
+    with pytest.raises(TrainingDivergedError, match=r"epoch 1: .*`lr`"):
         list(steps)
 
 

@@ -144,5 +144,5 @@ def test_an_error_of_this_process_is_not_called_the_loss_of_another(monkeypatch,
 
 
 def test_more_devices_than_there_are_is_an_error():
-    with pytest.raises(UsageError, match="--devices 4: expected 1 to 3, the number of CPU devices"):
+    with pytest.raises(UsageError, match="`devices` 4: expected 1 to 3, the number of CPU devices"):
         parallel.mesh(4)

@@ -98,11 +98,11 @@ def test_a_signal_to_one_process_ends_all_of_them_in_order(train, tmp_path, stop
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ({"processes": 2}, "expected --coordinator HOST:PORT as well"),
-        ({"process": 0}, "expected --coordinator HOST:PORT as well"),
-        ({"coordinator": "auto", "process": 0}, "auto: contradicts --processes and --process"),
-        ({"coordinator": "here:1"}, "expected --processes and --process as well"),
-        ({"coordinator": "here:1", "processes": 2, "process": 2}, "--process 2: expected 0 to 1"),
+        ({"processes": 2}, "expected `coordinator` HOST:PORT as well"),
+        ({"process": 0}, "expected `coordinator` HOST:PORT as well"),
+        ({"coordinator": "auto", "process": 0}, "auto: contradicts `processes` and `process`"),
+        ({"coordinator": "here:1"}, "expected `processes` and `process` as well"),
+        ({"coordinator": "here:1", "processes": 2, "process": 2}, "`process` 2: expected 0 to 1"),
         ({"coordinator": "here", "processes": 2, "process": 0}, "expected HOST:PORT or auto"),
         ({"coordinator": ":1", "processes": 2, "process": 0}, "expected HOST:PORT or auto"),
         ({"coordinator": "a:b", "processes": 2, "process": 0}, "expected HOST:PORT or auto"),
@@ -135,7 +135,7 @@ def test_the_first_process_is_waited_for_and_missed(monkeypatch):
     with socket.socket() as first:
         first.bind(("127.0.0.1", 0))
         second = cluster.Cluster(f"127.0.0.1:{first.getsockname()[1]}", 2, 1)
-        with pytest.raises(UsageError, match="expected --process 0 to listen there, found nobody"):
+        with pytest.raises(UsageError, match="expected `process` 0 to listen there, found nobody"):
             cluster.require_coordinator(second)
         answered = []
 

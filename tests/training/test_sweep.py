@@ -101,7 +101,7 @@ def test_side_by_side_gives_the_same_as_in_turn(swept, monkeypatch):
 
 
 def test_memory_too_small_for_one_network():
-    with pytest.raises(UsageError, match=r"--memory: expected at least 1 MiB .*layers 7 on each"):
+    with pytest.raises(UsageError, match=r"`memory`: expected at least 1 MiB .*layers 7 on each"):
         sweeps.require_memory(small.dataset(), CONFIGS, 1000)
 
 
