@@ -78,12 +78,24 @@ def _diagnose(
     )
     top = max(float(np.max(floor)) for floor in wide_floors.values()) / max(net.k, 1e-30)
     notation = Notation.of(net, layout.columns)
-    return diagnose_network(
+    findings = diagnose_network(
         net,
         {**layout.canonical(given), **returned},
         {**derivatives, **truth},
         {**dict.fromkeys(derivatives, top), **wide_floors},
         notation,
+    )
+    if named(findings) and not _zero_but_for_rounding(findings, layout.canonical(given)):
+        return findings
+    by_the_loss = _of_any_loss(case, given, floors)
+    return by_the_loss if named(by_the_loss) else findings
+
+
+def _zero_but_for_rounding(findings: list[Finding], given: Leaves) -> bool:
+    """Is something said to be zero that was computed? A sum of what cancels is no missing sum."""
+    return any(
+        finding.code == "zero" and any(np.any(given[p]) for p in finding.places if p in given)
+        for finding in findings
     )
 
 

@@ -253,10 +253,42 @@ def _enters(op: Op, suspects: set[int]) -> bool:
     return any(op.inputs[k] in suspects for k in op.pulls)
 
 
+#: Operations that have no derivative, or an infinite one, somewhere.
+SINGULAR = ("sqrt", "rsqrt", "log", "log1p", "div", "pow", "cbrt", "asin", "acos", "atanh")
+
+
+def _not_finite(explained: Explained, path: str) -> Finding:
+    """NaN or infinite entries, and which operations may make them."""
+    tape, source = explained.context.tape, explained.context.source
+    leaf, value = tape.leaves[path], np.asarray(explained.context.given[path])
+    among = [
+        op
+        for op in tape.ops
+        if op.name in SINGULAR
+        and op.pulls
+        and leaf in explained.context.sites.leaves_above[op.output]
+        and not (op.name == "div" and 1 not in op.pulls)
+    ]
+    bad = f"{int((~np.isfinite(value)).sum())} of {value.size}"
+    text = f"the derivative by `{path}` has NaN or infinite entries ({bad})."
+    told = dict.fromkeys(f"`{source.expression(op)}` ({source.line(op)})" for op in among)
+    if told:
+        text += (
+            f" Look at {', '.join(list(told)[:3])}: where that has an infinite derivative, a "
+            "cotangent of 0 does not help (0 · ∞ is NaN); its input must be masked, too."
+        )
+    file = _file(among[0]) if among else ""
+    sentence = f"{file}{text}" if file else text[0].upper() + text[1:]
+    return Finding("non_finite", path, sentence, None, (path,))
+
+
 def unexplained(explained: Explained) -> Iterator[Finding]:
     """The leaves that no edit explains, those at one place in one finding."""
     groups: dict[str, tuple[str, str, list[str]]] = {}
     for path in explained.unexplained:
+        if not np.isfinite(explained.context.given.get(path, 0.0)).all():
+            yield _not_finite(explained, path)
+            continue
         sentence, place, op = proved_place(explained, path)
         groups.setdefault(place, (sentence, _file(op) if op else "", []))[2].append(path)
     for place, (sentence, file, paths) in groups.items():
