@@ -15,7 +15,7 @@ _HOME = {
     "init_params": "nn.mlp",
     "loss": "nn.mlp",
     "momentum": "nn.optimisers",
-    "evaluate": "training.step",
+    "evaluate": "training.evaluation",
     "train_epoch": "training.step",
     "train_step": "training.step",
     "check_gradients": "gradcheck",

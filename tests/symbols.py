@@ -22,6 +22,7 @@ from scipy.stats import norm as normal
 from jaxnn.nn import initialisation, losses, mlp, optimisers, regularisation
 from jaxnn.nn.activations import ACTIVATIONS, Activation
 from jaxnn.runs.metrics import classification_report
+from jaxnn.training.program import Hyperparameters, Program
 from jaxnn.training.step import init_state, train_epoch, train_step
 
 from .formula import Off
@@ -173,8 +174,9 @@ def by_hand(params: Any, X: Any, Y: Any) -> Any:
 
 def trained(optimiser: Any, **hyper: float) -> Names:
     """p, its gradient and the optimiser's own arrays after each of five steps; p is W_2."""
-    given = {name: jnp.float64(value) for name, value in hyper.items()}
-    state = init_state(jax.tree.map(jnp.array, PARAMS), given, optimiser)
+    arrays = Hyperparameters({name: jnp.float64(value) for name, value in hyper.items()})
+    program = Program(optimiser=optimiser)
+    state = init_state(jax.tree.map(jnp.array, PARAMS), arrays, optimiser)
     p, g, kept = [], [None], []
     for step in range(6):
         p.append(np.asarray(state.params["W2"]))
@@ -182,7 +184,7 @@ def trained(optimiser: Any, **hyper: float) -> Names:
         kept.append([np.asarray(leaf) for leaf in leaves if leaf.shape == p[0].shape])
         if step < 5:
             g.append(np.asarray(by_hand(state.params, X, Y)["W2"]))
-            state = train_step(state, jnp.asarray(X), Y, given, optimiser=optimiser)
+            state = train_step(state, jnp.asarray(X), Y, arrays, program=program)
     written = {"beta": "β", "beta2": "β2", "eps": "ε", "weight_decay": "λ"}
     constant = {written.get(name, name): value for name, value in hyper.items()}
     names = "MS" if len(kept[0]) == 2 else "V"
@@ -255,15 +257,14 @@ def batches() -> Names:
     images, labels = jnp.eye(n, dtype="uint8"), jnp.zeros(n, "int32")
     start = {"W1": jnp.zeros((2, n), "float32"), "b1": jnp.zeros(2, "float32")}
     state = train_epoch(
-        init_state(start, {}, notes),
+        init_state(start, Hyperparameters({}), notes),
         images,
         labels,
         jnp.float32(1),
         jax.random.key(0),
-        {},
-        order=order,
-        batch_size=B,
-        optimiser=notes,
+        Hyperparameters({}),
+        order,
+        program=Program(batch_size=B, optimiser=notes),
     )
     steps, seen = state.opt_state
     batch = [[i for i in range(n) if seen[s, order[i]] > 0] for s in range(int(steps))]

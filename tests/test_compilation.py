@@ -11,7 +11,8 @@ import pytest
 
 from jaxnn import compilation
 from jaxnn.compilation import ENVIRONMENT, compiled, keep_programs
-from jaxnn.training.loop import SMALL, fit, resident
+from jaxnn.training.loop import fit, resident
+from jaxnn.training.program import SMALL
 
 from . import small
 
@@ -105,7 +106,7 @@ def test_however_the_state_lies_in_memory_the_epochs_are_the_same(monkeypatch, a
     """To rounding: the two programs add the same products in another order."""
     data, config = small.dataset(), small.config(activation=activation, epochs=3, n_h=(7, 6))
     *_, rows = fit(data, config)
-    monkeypatch.setattr("jaxnn.training.loop.SMALL", (0, SMALL[1]))
+    monkeypatch.setattr("jaxnn.training.program.SMALL", (0, SMALL[1]))
     *_, transposed = fit(data, config, engine=resident(data, config))
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=2e-6),

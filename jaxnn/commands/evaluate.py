@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from jaxnn.data import Dataset
     from jaxnn.runs.metrics import Report
     from jaxnn.runs.trained import Trained
-    from jaxnn.training.step import Evaluation
+    from jaxnn.training.evaluation import Evaluation
 
 DESCRIPTION = """\
 Evaluate the network of a run on its test set, from its parameters alone, and print the table. The

@@ -22,16 +22,11 @@ from jaxnn.runs import results
 from jaxnn.runs.folder import Run
 from jaxnn.runs.metrics import Report
 from jaxnn.training.config import Config
+from jaxnn.training.evaluation import Evaluation
 from jaxnn.training.feeding import Feed, fed
 from jaxnn.training.loop import Engine, Progress, compile_evaluation, lot, resident, start
-from jaxnn.training.plan import Teacher, plan
-from jaxnn.training.step import (
-    Evaluation,
-    loss_of,
-    masks_of,
-    targets_of,
-    unit_interval,
-)
+from jaxnn.training.objective import dropout_masks, loss_of, targets_of, unit_interval
+from jaxnn.training.program import Hyperparameters, Program, Teacher
 
 #: Examples that the gradients are verified on.
 VERIFIED_ROWS = 64
@@ -68,9 +63,9 @@ def compiling(
         engine = resident(training_set, config, teacher)
         drawing.result()
 
-        def evaluation(*args: Any, **options: Any) -> Any:
+        def evaluation(*args: Any) -> Any:
             evaluating.result()
-            return engine.evaluate(*args, **options)
+            return engine.evaluate(*args)
 
         return engine._replace(evaluate=evaluation)
 
@@ -126,17 +121,17 @@ def verify(training_set: Dataset, config: Config, teacher: Teacher | None = None
     # On the host: each operation by itself would be compiled, even one that only moves an array.
     X: Any = images.astype(np.float32) * np.float32(training_set.scale)
     Y: Any = np.eye(training_set.n_classes, dtype=np.float32)[labels]
-    ours = plan(config, teacher=teacher)
-    teacher_activation = ours.static.get("teacher_activation", ours.activation)
+    program = Program.of(config, training_set, teacher)
+    hyper = Hyperparameters.of(config, training_set.n_train, teacher)
     key = jax.random.key(config.seed) if config.dropout or config.input_dropout else None
     check = verify_network(
         params,
         X,
-        targets_of(ours.terms, X, Y, teacher_activation),
-        ours.activation,
-        masks=masks_of(params, X, ours.terms, key),
-        l2=ours.terms.l2,
-        loss=loss_of(ours.terms),
+        targets_of(hyper, X, Y, program.teacher_activation),
+        program.activation,
+        masks=dropout_masks(params, X, hyper, key),
+        l2=hyper.l2,
+        loss=loss_of(hyper),
     )
     if not check.ok:
         display.notice(str(check))
@@ -203,7 +198,7 @@ def illustrate(
 
 def _distorted(dataset: Dataset, config: Config) -> tuple[plots.Array, plots.Array] | None:
     """One training example of each of the first classes, and what distortions make of it."""
-    distortion = plan(config).terms.distortion
+    distortion = Hyperparameters.of(config).distortion
     if distortion is None or dataset.image_shape is None:
         return None
     classes = np.unique(dataset.y_train)[:EXAMPLES]

@@ -46,7 +46,7 @@ from jaxnn.runs.layout import (
 )
 from jaxnn.training.config import Config, unknown
 from jaxnn.training.loop import Progress, Record, state_shapes
-from jaxnn.training.plan import Teacher
+from jaxnn.training.program import Teacher
 
 CHECKPOINTS_KEPT = 2
 

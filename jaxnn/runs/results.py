@@ -10,8 +10,8 @@ from jaxnn.nn.ensemble import is_committee
 from jaxnn.nn.mlp import Params
 from jaxnn.runs.metrics import Report, classification_report
 from jaxnn.training.config import Config
+from jaxnn.training.evaluation import Evaluation, evaluate
 from jaxnn.training.loop import Progress, best_epoch
-from jaxnn.training.step import Evaluation, evaluate
 
 
 def test(dataset: Dataset, config: Config, params: Params) -> Evaluation:

@@ -62,7 +62,7 @@ class Config:
     `validation` is the number of training examples (1, 2, …) or the share of them (a fraction below
     1) that is set aside to choose the epoch by; `patience` the epochs without a better validation
     loss after which training stops. None turns either off, and so does 0 for whatever goes beyond
-    the document: `jaxnn.training.plan` says what each means. An `lr` that is not given is the
+    the document: `jaxnn.training.program` says what each means. An `lr` that is not given is the
     optimiser's own, of `LEARNING_RATES`. `n_h` is () for no hidden layer: softmax regression.
 
     Raises `SettingError` for a value of another type, or out of its range.

@@ -27,20 +27,21 @@ from jaxnn.data import Dataset
 from jaxnn.data.memory import MEBIBYTE, free_on_host
 from jaxnn.data.scratch import read_at_random
 from jaxnn.errors import SettingError
+from jaxnn.nn.activations import Activation
 from jaxnn.nn.mlp import Params, depth
 from jaxnn.training.config import Config
-from jaxnn.training.loop import Engine, has_small_products, state_shapes
-from jaxnn.training.mesh import everywhere, share_out, shared_out, together
-from jaxnn.training.plan import Plan, Teacher, eased, plan
-from jaxnn.training.step import (
+from jaxnn.training.evaluation import (
     Evaluation,
-    TrainState,
     evaluation_slices,
     joined,
     score,
     slice_logits,
-    train_batches,
 )
+from jaxnn.training.loop import Engine, state_shapes
+from jaxnn.training.mesh import everywhere, share_out, shared_out, together
+from jaxnn.training.objective import unit_interval
+from jaxnn.training.program import Hyperparameters, Program, Teacher
+from jaxnn.training.step import TrainState, train_batches
 
 T = TypeVar("T")
 S = TypeVar("S")
@@ -108,11 +109,16 @@ def feed(mesh: Mesh, dataset: Dataset, config: Config, memory: int | None) -> Fe
 
 def fed(dataset: Dataset, config: Config, to: Feed, teacher: Teacher | None = None) -> Engine:
     """An engine for `fit` that trains and evaluates on data that stay on the host."""
-    ours = plan(config, dataset.n_train, dataset.image_shape, teacher)
+    program = Program.of(config, dataset, teacher)
+    hyper = Hyperparameters.of(config, dataset.n_train, teacher)
+    scale = np.float32(dataset.scale)
     parts = chunks(
         dataset.n_train, config.batch_size, to.batches(dataset.x_train, config.batch_size)
     )
-    programs = {shape: _program(to.mesh, dataset, config, ours, *shape) for shape in _shapes(parts)}
+    programs = {
+        shape: _compiled(to.mesh, dataset, config, program, hyper, *shape)
+        for shape in _shapes(parts)
+    }
     replicate = partial(jax.device_put, device=everywhere(to.mesh))
 
     def put(tree: Any) -> Any:
@@ -120,27 +126,21 @@ def fed(dataset: Dataset, config: Config, to: Feed, teacher: Teacher | None = No
         return replicate(state), *data
 
     def one_epoch(
-        state: TrainState,
-        images: Values,
-        labels: Values,
-        scale: Array,
-        key: Array,
-        order: Array,
-        *,
-        done: float,
+        state: TrainState, images: Values, labels: Values, key: Array, order: Array, done: float
     ) -> TrainState:
-        at = eased(ours.terms, config, done)
-        numbers = replicate((scale, jax.random.key_data(key), ours.hyper, at))
+        now = hyper.annealed(config, done)
+        numbers = replicate((scale, jax.random.key_data(key), now))
         ship = partial(_shipped, to.mesh, images, labels, np.asarray(order))
         with read_at_random(images):
             for chunk, batches in ahead(ship, parts):
-                program = programs[chunk.batches, chunk.size]
+                train = programs[chunk.batches, chunk.size]
                 first = replicate(jnp.uint32(chunk.first // config.batch_size))
-                state = jax.block_until_ready(program(state, batches, first, *numbers))
+                state = jax.block_until_ready(train(state, batches, first, *numbers))
                 del batches
         return state
 
-    return Engine(together(one_epoch), put, together(partial(_evaluated, to)))
+    evaluation = partial(_evaluated, to, scale=scale, activation=program.activation)
+    return Engine(together(one_epoch), put, together(evaluation))
 
 
 def chunks(n: int, batch_size: int, most: int) -> list[Chunk]:
@@ -173,48 +173,41 @@ def _shapes(plan: Sequence[Chunk]) -> set[tuple[int, int]]:
     return {(chunk.batches, chunk.size) for chunk in plan}
 
 
-def _program(
-    mesh: Mesh, dataset: Dataset, config: Config, ours: Plan, count: int, size: int
+def _compiled(
+    mesh: Mesh,
+    dataset: Dataset,
+    config: Config,
+    program: Program,
+    hyper: Hyperparameters,
+    count: int,
+    size: int,
 ) -> Compiled:
     """`train_batches` for chunks of that shape.
 
-    Called with (state, batches, first, scale, key, hyper, terms)."""
-    small = has_small_products(dataset, config)
-    static = {name: value for name, value in ours.static.items() if name != "batch_size"}
-
-    def read(batch: Any) -> Any:
-        return share_out(mesh, jax.tree.map(lambda a: a[:size], batch))
+    Called with (state, batches, first, scale, key, hyper)."""
 
     def train(
-        state: TrainState, batches: Any, first: Array, scale: Array, key: Array, *numbers: Any
+        state: TrainState,
+        batches: Any,
+        first: Array,
+        scale: Array,
+        key: Array,
+        hyper: Hyperparameters,
     ) -> TrainState:
-        hyper, terms = numbers
+        def read(batch: Any) -> tuple[Array, Array]:
+            images, labels = share_out(mesh, jax.tree.map(lambda a: a[:size], batch))
+            return unit_interval(images, scale), labels
+
+        key = jax.random.wrap_key_data(key)
         return train_batches(
-            state,
-            batches,
-            first=first,
-            read=read,
-            scale=scale,
-            key=jax.random.wrap_key_data(key),
-            hyper=hyper,
-            terms=terms,
-            transposed=small,
-            **static,
+            state, batches, first=first, read=read, key=key, hyper=hyper, program=program
         )
 
     state = state_shapes(config, dataset.n_x, dataset.n_classes)
-    first, scale, key, hyper, terms = jax.eval_shape(
-        lambda: (
-            jnp.uint32(0),
-            jnp.float32(0),
-            jax.random.key_data(jax.random.key(0)),
-            ours.hyper,
-            ours.terms,
-        )
+    numbers = jax.eval_shape(
+        lambda: (jnp.uint32(0), jnp.float32(0), jax.random.key_data(jax.random.key(0)), hyper)
     )
-    state, first, scale, key, hyper, terms = _laid(
-        (state, first, scale, key, hyper, terms), everywhere(mesh)
-    )
+    state, numbers = _laid((state, numbers), everywhere(mesh))
     rows = (count, _padded(size, mesh))
     batches = _laid(
         (
@@ -223,8 +216,10 @@ def _program(
         ),
         shared_out(mesh, 1),
     )
-    program = jax.jit(train, out_shardings=everywhere(mesh), donate_argnums=0)
-    return compiled(program.lower(state, batches, first, scale, key, hyper, terms), spread=small)
+    lowered = jax.jit(train, out_shardings=everywhere(mesh), donate_argnums=0).lower(
+        state, batches, *numbers
+    )
+    return compiled(lowered, spread=program.transposed)
 
 
 def _laid(shapes: Any, sharding: Any) -> Any:
@@ -257,7 +252,13 @@ def _shipped(
 
 
 def _evaluated(
-    to: Feed, params: Params, images: Values, labels: Values, scale: Array, **options: Any
+    to: Feed,
+    params: Params,
+    images: Values,
+    labels: Values,
+    *,
+    scale: np.float32,
+    activation: Activation,
 ) -> Evaluation:
     """`evaluate`, its slices shared out among the devices: whole slices by the same program, so
     that the result has the same bits."""
@@ -277,7 +278,7 @@ def _evaluated(
     parts: list[Values] = []
     for _, shipped in ahead(ship, rounds) if rounds else ():
         under_way = [
-            slice_logits(copy, part, scale, **options)
+            slice_logits(copy, part, scale, activation=activation)
             for copy, part in zip(copies, shipped, strict=False)
         ]
         parts += map(np.asarray, under_way)

@@ -16,31 +16,24 @@ from jaxnn.compilation import LIGHTLY, QUICKLY, compiled
 from jaxnn.data import Dataset
 from jaxnn.errors import TrainingDivergedError
 from jaxnn.nn.activations import ACTIVATIONS
+from jaxnn.nn.initialisation import INITIALISERS, Initialiser
 from jaxnn.nn.mlp import Params, init_params
 from jaxnn.training.config import Config
-from jaxnn.training.plan import Plan, Teacher, eased, plan
-from jaxnn.training.shuffle import permutation
-from jaxnn.training.step import (
+from jaxnn.training.evaluation import (
     Evaluation,
-    Hyper,
-    TrainState,
     evaluate,
     evaluation_slices,
-    init_state,
     rows_of,
     score,
     slice_logits,
-    train_epoch,
 )
+from jaxnn.training.program import Hyperparameters, Optimiser, Program, Teacher, optimiser_of
+from jaxnn.training.shuffle import permutation
+from jaxnn.training.step import TrainState, init_state, train_epoch
 
 Record = dict[str, Any]
 
 SCALAR = jax.ShapeDtypeStruct((), jnp.float32)
-
-#: Multiplications in a batch's first product, from and to, where a network counts as small: one
-#: thread computes such a product in 10 to 40 µs, so that a second one is worth its while only if it
-#: is ready at once.
-SMALL = (2**20, 2**22)
 
 
 class Progress(NamedTuple):
@@ -58,26 +51,21 @@ class Progress(NamedTuple):
     @property
     def chosen(self) -> Params:
         """The parameters that the run stands for: the best by validation, else the latest."""
-        return self.best or self.state.chosen
+        return self.best or self.state.eval_params
 
 
 class Engine(NamedTuple):
     """What computes a run.
 
     `put` brings (state, training set, held-out set) to where they are needed. `one_epoch` takes
-    (state, images, labels, scale, key, order, done): what `lot` draws, and the share of the epochs
-    that are over. `evaluate` is as in `training`, and its result has the same bits. `resident` is
-    one device that holds all data; `feeding` has another.
+    (state, images, labels, key, order, done): what `lot` draws, and the share of the epochs that
+    are over. `evaluate` takes (parameters, images, labels), and its result has the bits of
+    `evaluation.evaluate`. `resident` is one device that holds all data; `feeding` has another.
     """
 
     one_epoch: Callable[..., TrainState]
     put: Callable[[Any], Any]
     evaluate: Callable[..., Evaluation]
-
-
-def hyperparameters(config: Config) -> Hyper:
-    """The arguments of the optimiser, as arrays: other values run the same program."""
-    return plan(config).hyper
 
 
 def initial_state(config: Config, n_x: int, n_classes: int) -> TrainState:
@@ -86,16 +74,13 @@ def initial_state(config: Config, n_x: int, n_classes: int) -> TrainState:
     Those of a committee have a first axis for its members, whose seeds are `config.seed` and those
     after it.
     """
-    state: TrainState = _drawn_at_once(
-        _seeds(config), _sizes(config, n_x, n_classes), _kind(config)
-    )
+    state: TrainState = _drawn_at_once(*_drawn_from(config, n_x, n_classes))
     return state
 
 
 def state_shapes(config: Config, n_x: int, n_classes: int) -> TrainState:
     """The structure of every state of a run: `jax.ShapeDtypeStruct` in place of arrays."""
-    sizes = _sizes(config, n_x, n_classes)
-    shapes: TrainState = jax.eval_shape(lambda: _drawn(_seeds(config), sizes, config))
+    shapes: TrainState = jax.eval_shape(lambda: _drawn(*_drawn_from(config, n_x, n_classes)))
     return shapes
 
 
@@ -111,31 +96,32 @@ def _seeds(config: Config) -> Any:
     return first if config.committee == 1 else members
 
 
-def _sizes(config: Config, n_x: int, n_classes: int) -> tuple[int, ...]:
-    return (n_x, *config.n_h, n_classes)
+def _drawn_from(
+    config: Config, n_x: int, n_classes: int
+) -> tuple[Any, Hyperparameters, tuple[int, ...], Initialiser, Optimiser]:
+    """What of a configuration decides how a state is drawn: the arguments of `_drawn`."""
+    sizes = (n_x, *config.n_h, n_classes)
+    hyper = Hyperparameters.of(config)
+    return _seeds(config), hyper, sizes, INITIALISERS[config.init], optimiser_of(config)
 
 
-def _kind(config: Config) -> Config:
-    """What of a configuration decides how a state is drawn: equal kinds share a program."""
-    return Config(
-        init=config.init,
-        optimiser=config.optimiser,
-        schedule=config.schedule,
-        average=0.5 if config.average else 0.0,
-    )
-
-
-def _drawn(seeds: Array, sizes: tuple[int, ...], config: Config) -> TrainState:
+def _drawn(
+    seeds: Array,
+    hyper: Hyperparameters,
+    sizes: tuple[int, ...],
+    initialiser: Initialiser,
+    optimiser: Optimiser,
+) -> TrainState:
     if seeds.ndim:
-        return jax.vmap(lambda seed: _drawn(seed, sizes, config))(seeds)
-    ours = plan(config)
+        return jax.vmap(lambda seed: _drawn(seed, hyper, sizes, initialiser, optimiser))(seeds)
     key = jax.random.fold_in(jax.random.key(seeds), 0)
-    params = init_params(key, sizes, ours.initialiser)
-    return init_state(params, ours.hyper, ours.optimiser, averaged=ours.terms.average is not None)
+    return init_state(init_params(key, sizes, initialiser), hyper, optimiser)
 
 
 #: Compiled as one program: operation by operation, it would take a second to compile.
-_drawn_at_once = jax.jit(_drawn, static_argnames=("sizes", "config"), compiler_options=QUICKLY)
+_drawn_at_once = jax.jit(
+    _drawn, static_argnames=("sizes", "initialiser", "optimiser"), compiler_options=QUICKLY
+)
 
 
 def lot(config: Config, epoch: int, n: int) -> tuple[Array, Array]:
@@ -158,58 +144,41 @@ def _lot(seeds: Array, epoch: int, n: int) -> tuple[Array, Array]:
 _lot_at_once = jax.jit(_lot, static_argnums=2, compiler_options=LIGHTLY)
 
 
-def compiled_epoch(
-    dataset: Dataset, config: Config, teacher: Teacher | None = None
-) -> Callable[..., TrainState]:
-    """`epoch_program` as a function of (state, images, labels, scale, key, order, done=…).
-
-    `lot` draws key and order. `done` is the share of the run's epochs that are over. With hyper=…,
-    the same program takes another configuration's learning rate.
-    """
-    ours = plan(config, dataset.n_train, dataset.image_shape, teacher)
-    program = epoch_program(dataset, config, ours)
-
-    def one_epoch(*args: Any, done: float = 0.0, hyper: Hyper = ours.hyper) -> TrainState:
-        *data, order = args
-        state: TrainState = program(*data, hyper, eased(ours.terms, config, done), order)
-        return state
-
-    return one_epoch
-
-
-def epoch_program(dataset: Dataset, config: Config, ours: Plan) -> Compiled:
-    """`train_epoch` for this data, configuration and plan, compiled as their sizes want it."""
-    small = has_small_products(dataset, config)
-    epoch = partial(train_epoch, **ours.static, transposed=small)
-    if config.committee > 1:
-        epoch = jax.vmap(epoch, in_axes=(0, None, None, None, 0, None, None, 0))
-    state, (key, order) = jax.eval_shape(
-        lambda: (
-            _drawn(_seeds(config), _sizes(config, dataset.n_x, dataset.n_classes), config),
-            _lot(_seeds(config), 0, dataset.n_train),
-        )
-    )
-    lowered = jax.jit(epoch, donate_argnums=0).lower(
-        state,
-        *_shapes(dataset.x_train, dataset.y_train),
-        SCALAR,
-        key,
-        ours.hyper,
-        ours.terms,
-        order,
-    )
-    return compiled(lowered, spread=small)
-
-
 def resident(dataset: Dataset, config: Config, teacher: Teacher | None = None) -> Engine:
     """All data on one device."""
-    return Engine(compiled_epoch(dataset, config, teacher), jax.device_put, evaluate)
+    program = Program.of(config, dataset, teacher)
+    hyper = Hyperparameters.of(config, dataset.n_train, teacher)
+    compiled_epoch = epoch_program(dataset, config, program, hyper)
+    scale = np.float32(dataset.scale)
+
+    def one_epoch(
+        state: TrainState, images: Array, labels: Array, key: Array, order: Array, done: float
+    ) -> TrainState:
+        now = hyper.annealed(config, done)
+        trained: TrainState = compiled_epoch(state, images, labels, scale, key, now, order)
+        return trained
+
+    evaluation = partial(evaluate, scale=scale, activation=program.activation)
+    return Engine(one_epoch, jax.device_put, evaluation)
 
 
-def has_small_products(dataset: Dataset, config: Config) -> bool:
-    """Whether one thread is as fast as two that are not ready at once (`SMALL`)."""
-    _, width, *_ = _sizes(config, dataset.n_x, dataset.n_classes)
-    return SMALL[0] <= config.batch_size * dataset.n_x * width <= SMALL[1]
+def epoch_program(
+    dataset: Dataset, config: Config, program: Program, hyper: Hyperparameters
+) -> Compiled:
+    """`train_epoch` for this data and configuration, compiled as their sizes want it.
+
+    Called with (state, images, labels, scale, key, hyper, order): `lot` draws key and order.
+    """
+    epoch = partial(train_epoch, program=program)
+    if config.committee > 1:
+        epoch = jax.vmap(epoch, in_axes=(0, None, None, None, 0, None, 0))
+    state = state_shapes(config, dataset.n_x, dataset.n_classes)
+    key, order = jax.eval_shape(lambda: _lot(_seeds(config), 0, dataset.n_train))
+    images, labels = _shapes(dataset.x_train, dataset.y_train)
+    lowered = jax.jit(epoch, donate_argnums=0).lower(
+        state, images, labels, SCALAR, key, hyper, order
+    )
+    return compiled(lowered, spread=program.transposed)
 
 
 def compile_evaluation(dataset: Dataset, config: Config) -> None:
@@ -243,7 +212,6 @@ def fit(
     Raises `TrainingDivergedError` in the epoch after which a loss is not finite.
     """
     state, history, best = progress or start(config, dataset.n_x, dataset.n_classes)
-    activation, scale = ACTIVATIONS[config.activation], np.float32(dataset.scale)
     engine = engine or resident(dataset, config)
     state, train, held_out = engine.put(
         (state, (dataset.x_train, dataset.y_train), (dataset.x_test, dataset.y_test))
@@ -253,7 +221,7 @@ def fit(
     def measured(params: Params) -> Record:
         return _measures(
             **{
-                name: engine.evaluate(params, *split, scale, activation=activation)
+                name: engine.evaluate(params, *split)
                 for name, split in (("train", train), (held_out_name, held_out))
             }
         )
@@ -262,15 +230,15 @@ def fit(
     while len(history) < config.epochs and not out_of_patience(history, config.patience):
         drawn, done = following, len(history) / config.epochs
         begun = time.perf_counter()
-        state = engine.one_epoch(state, *train, scale, *drawn, done=done)
+        state = engine.one_epoch(state, *train, *drawn, done)
         following = lot(config, len(history) + 2, dataset.n_train)  # while the epoch is under way
         state = jax.block_until_ready(state)
         seconds = time.perf_counter() - begun
-        record = {"epoch": len(history) + 1, **measured(state.chosen), "seconds": seconds}
+        record = {"epoch": len(history) + 1, **measured(state.eval_params), "seconds": seconds}
         _require_finite(record, config)
         history = (*history, record)
         if config.validation and best_epoch(history) == len(history):
-            best = _on_host(state.chosen)
+            best = _on_host(state.eval_params)
         yield Progress(_on_host(state), history, best)
 
 

@@ -30,32 +30,22 @@ from jaxnn.compilation import compiled
 from jaxnn.data import Dataset, with_validation
 from jaxnn.data.memory import free_on_host
 from jaxnn.errors import SettingError, UsageError
-from jaxnn.nn.activations import ACTIVATIONS
-from jaxnn.nn.initialisation import document
+from jaxnn.nn.activations import Activation
 from jaxnn.nn.mlp import Params
 from jaxnn.nn.optimisers import momentum
 from jaxnn.training.config import Config
+from jaxnn.training.evaluation import all_logits, evaluation_slices, score
 from jaxnn.training.grid import best_run, groups, points
 from jaxnn.training.loop import (
     Progress,
     Record,
-    has_small_products,
-    hyperparameters,
     initial_state,
     state_shapes,
 )
 from jaxnn.training.mesh import cores
-from jaxnn.training.plan import plan
+from jaxnn.training.program import Hyperparameters, Program, optimiser_of
 from jaxnn.training.shuffle import permutation
-from jaxnn.training.step import (
-    NO_TERMS,
-    Hyper,
-    TrainState,
-    all_logits,
-    evaluation_slices,
-    score,
-    train_epoch,
-)
+from jaxnn.training.step import TrainState, train_epoch
 
 #: The part of the free memory that a sweep takes unless it is told otherwise.
 SHARE_OF_FREE_MEMORY = 0.5
@@ -73,7 +63,7 @@ class Members(NamedTuple):
     """
 
     keys: Array
-    hyper: Hyper
+    hyper: Hyperparameters
     kept: Array
     held: Array
 
@@ -140,9 +130,9 @@ def sweep(
 
     for group in groups(configs):
         used = devices[: len(group)]
-        program: Program | None = None
+        program: SweepProgram | None = None
         for chunk in chunks(dataset, group, memory, used):
-            program = program or Program(dataset, chunk, used)
+            program = program or SweepProgram(dataset, chunk, used)
             members, trained = program.stacked(chunk)
             for epoch in range(1, chunk[0].epochs + 1):
                 begun = time.perf_counter()
@@ -161,14 +151,15 @@ def sweep(
 
 def _require_plain(configs: Sequence[Config]) -> None:
     for config in configs:
-        ours = plan(config)
-        if (ours.optimiser, ours.terms, ours.initialiser) != (momentum, NO_TERMS, document):
+        hyper = Hyperparameters.of(config)
+        plain = Hyperparameters(hyper.optimiser)
+        if (optimiser_of(config), hyper, config.init) != (momentum, plain, "document"):
             raise UsageError("a sweep trains the document's network: expected no further terms")
         if config.committee > 1:
             raise UsageError("a sweep trains single networks: expected no committee")
 
 
-class Program:
+class SweepProgram:
     """The compiled epoch and measurement for a chunk of runs of this structure and number."""
 
     def __init__(
@@ -183,18 +174,18 @@ class Program:
             (dataset.x_train, dataset.y_train, np.float32(dataset.scale)), everywhere
         )
         each = _each(mesh.devices.flat[0].platform)
-        activation = ACTIVATIONS[chunk[0].activation]
-        small = has_small_products(dataset, chunk[0])
-        step = partial(
-            _one_epoch,
-            batch_size=chunk[0].batch_size,
-            activation=activation,
-            transposed=small,
+        program = Program.of(chunk[0], dataset)
+        self._epoch = self._compiled(
+            mesh,
+            each,
+            partial(_one_epoch, program=program),
+            chunk,
+            jnp.uint32(0),
+            spread=program.transposed,
         )
-        self._epoch = self._compiled(mesh, each, step, chunk, jnp.uint32(0), spread=small)
         # One after the other on every device: these products are large, and so are their results.
         self._measure = self._compiled(
-            mesh, jax.lax.map, partial(_measured, activation=activation), chunk
+            mesh, jax.lax.map, partial(_measured, activation=program.activation), chunk
         )
 
     def stacked(self, chunk: Sequence[Config]) -> tuple[Members, Trained]:
@@ -206,7 +197,7 @@ class Program:
         kept, held = (np.stack([rows[config.seed][part] for config in runs]) for part in (0, 1))
         members = Members(
             jnp.stack([jax.random.fold_in(jax.random.key(config.seed), 1) for config in runs]),
-            _stack([hyperparameters(config) for config in runs]),
+            _stack([Hyperparameters.of(config) for config in runs]),
             jnp.asarray(kept),
             jnp.asarray(held),
         )
@@ -329,21 +320,28 @@ def _one_epoch(
     labels: Array,
     scale: Array,
     number: Array,
-    **static: Any,
+    *,
+    program: Program,
 ) -> Trained:
     key = jax.random.fold_in(members.keys, number)
     order = members.kept[permutation(key, len(members.kept))]
     state = train_epoch(
-        trained.state, images, labels, scale, key, members.hyper, NO_TERMS, order, **static
+        trained.state, images, labels, scale, key, members.hyper, order, program=program
     )
     return trained._replace(state=state)
 
 
 def _measured(
-    trained: Trained, members: Members, images: Array, labels: Array, scale: Array, **static: Any
+    trained: Trained,
+    members: Members,
+    images: Array,
+    labels: Array,
+    scale: Array,
+    *,
+    activation: Activation,
 ) -> tuple[Trained, dict[str, Array]]:
     params = trained.state.params
-    Z = all_logits(params, images, scale, **static)
+    Z = all_logits(params, images, scale, activation)
     train, held = (score(Z[rows], labels[rows]) for rows in (members.kept, members.held))
     better = held.loss < trained.best_loss
     best = jax.tree.map(lambda new, old: jnp.where(better, new, old), params, trained.best)
@@ -366,10 +364,10 @@ def _rows(dataset: Dataset, config: Config) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _shapes_of(dataset: Dataset, config: Config, size: int) -> tuple[Members, Trained]:
-    """Zeros in the shapes of `Program.stacked`."""
+    """Zeros in the shapes of `SweepProgram.stacked`."""
     state = state_shapes(config, dataset.n_x, dataset.n_classes)
     zeros = jax.tree.map(lambda leaf: jnp.zeros((size, *leaf.shape), leaf.dtype), state)
-    hyper = {name: jnp.zeros((size,), jnp.float32) for name in hyperparameters(config)}
+    hyper = jax.tree.map(lambda _: jnp.zeros((size,), jnp.float32), Hyperparameters.of(config))
     kept, held = (jnp.zeros((size, len(rows)), jnp.int32) for rows in _rows(dataset, config))
     members = Members(jax.random.split(jax.random.key(0), size), hyper, kept, held)
     return members, Trained(zeros, zeros.params, jnp.zeros((size,), jnp.float32))

@@ -98,7 +98,7 @@ def test_the_table_has_precision_and_recall_the_right_way_round(train, tmp_path)
 
     from jaxnn import data
     from jaxnn.nn.mlp import feed_forward
-    from jaxnn.training.step import unit_interval
+    from jaxnn.training.objective import unit_interval
 
     digits = data.load("digits")
     X = unit_interval(digits.x_test, np.float32(digits.scale))

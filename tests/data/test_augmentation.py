@@ -17,8 +17,10 @@ from jaxnn.data.augmentation import (
     resample,
 )
 from jaxnn.nn.mlp import init_params
+from jaxnn.training.objective import one_hot, unit_interval
+from jaxnn.training.program import Hyperparameters, Program
 from jaxnn.training.shuffle import permutation
-from jaxnn.training.step import Terms, init_state, one_hot, train_epoch, train_step, unit_interval
+from jaxnn.training.step import init_state, train_epoch, train_step
 
 SHAPES = [(28, 28), (8, 8), (6, 11)]
 KEY = jax.random.key(7)
@@ -106,16 +108,21 @@ def test_every_step_learns_from_fresh_distortions():
     """An epoch of two batches, with the keys that its documentation promises, step by step."""
     images = np.random.default_rng(3).integers(0, 256, (10, 64), np.uint8)
     labels, scale = jnp.arange(10, dtype=jnp.int32) % 5, jnp.float32(1 / 255)
-    hyper = {"lr": jnp.float32(0.5), "beta": jnp.float32(0.9)}
+    hyper = Hyperparameters({"lr": jnp.float32(0.5), "beta": jnp.float32(0.9)})
     strength = Distortion(jnp.float32(1.0), jnp.float32(1.0))
     key = jax.random.key(1)
     found, expected = (
         init_state(init_params(jax.random.key(0), (64, 7, 5)), hyper) for _ in range(2)
     )
     found = train_epoch(
-        found, images, labels, scale, key, hyper, Terms(distortion=strength),
-        batch_size=5, image_shape=(8, 8),
-    )  # fmt: skip
+        found,
+        images,
+        labels,
+        scale,
+        key,
+        hyper._replace(distortion=strength),
+        program=Program(batch_size=5, image_shape=(8, 8)),
+    )
     order = np.asarray(permutation(key, 10)).reshape(2, 5)
     for place, batch in enumerate(order):
         distorting, _ = jax.random.split(jax.random.fold_in(jax.random.fold_in(key, 1), place))

@@ -31,6 +31,7 @@ from jaxnn.nn.losses import cross_entropy, cross_entropy_derivative, log_softmax
 from jaxnn.nn.mlp import back_propagate, depth, feed_forward, gradient, init_params, loss
 from jaxnn.nn.optimisers import momentum
 from jaxnn.runs.metrics import classification_report
+from jaxnn.training.program import Hyperparameters, Program
 from jaxnn.training.shuffle import permutation
 from jaxnn.training.step import init_state, train_epoch, train_step
 
@@ -650,7 +651,8 @@ def test_an_epoch_uses_every_example() -> None:
     params, X, _ = problem(Case((13, 11, 5), n, "sigmoid"))
     labels = np.random.default_rng(2).integers(5, size=n)
     images = f32(1 / (1 + np.exp(-X)))
-    key, hyper = jax.random.key(0), {"lr": jnp.float32(lr), "beta": jnp.float32(beta)}
+    hyper = Hyperparameters({"lr": jnp.float32(lr), "beta": jnp.float32(beta)})
+    key = jax.random.key(0)
     order = np.asarray(permutation(key, n))
 
     def steps(ends: list[int]) -> Any:
@@ -669,7 +671,7 @@ def test_an_epoch_uses_every_example() -> None:
         jnp.float32(1),
         key,
         hyper,
-        batch_size=batch,
+        program=Program(batch_size=batch),
     )
 
     def distance(params: Any) -> float:

@@ -7,9 +7,9 @@ import pytest
 from jaxnn.errors import UsageError
 from jaxnn.nn.activations import ACTIVATIONS
 from jaxnn.runs import results
+from jaxnn.training import evaluation as evaluations
 from jaxnn.training import feeding
 from jaxnn.training import mesh as parallel
-from jaxnn.training import step as training
 from jaxnn.training.feeding import Chunk, Feed, ahead, chunks, fed, feed
 from jaxnn.training.loop import fit, initial_state
 
@@ -45,7 +45,7 @@ def test_the_same_bits_as_with_all_data_on_the_device(n_train):
 @pytest.mark.parametrize("n_x", [11, 2**21 // 5])
 def test_an_evaluation_has_the_same_bits_wherever_it_is_computed(n_x, monkeypatch):
     """Whole, from the host, and shared out among 1, 2 and 3 devices: logits, loss and accuracy."""
-    monkeypatch.setattr(training, "EVALUATION_ROWS", 300)
+    monkeypatch.setattr(evaluations, "EVALUATION_ROWS", 300)
     data, config = small.dataset(n_train=5, n_test=1001 if n_x == 11 else 13, n_x=n_x), small.CONFIG
     activation, scale = ACTIVATIONS[config.activation], np.float32(data.scale)
     engines = [fed(data, config, Feed(parallel.mesh(d), 16 << 20)) for d in (1, 2, 3)]
@@ -54,11 +54,8 @@ def test_an_evaluation_has_the_same_bits_wherever_it_is_computed(n_x, monkeypatc
         of_run = results.test(data, config, params)
         on_device = jax.device_put((data.x_test, data.y_test))
         found = [
-            training.evaluate(params, *on_device, scale, activation=activation),
-            *(
-                engine.evaluate(params, data.x_test, data.y_test, scale, activation=activation)
-                for engine in engines
-            ),
+            evaluations.evaluate(params, *on_device, scale, activation=activation),
+            *(engine.evaluate(params, data.x_test, data.y_test) for engine in engines),
         ]
         for evaluation in found:
             assert np.array_equal(evaluation.logits, of_run.logits)
@@ -77,7 +74,7 @@ def test_an_evaluation_has_the_same_bits_wherever_it_is_computed(n_x, monkeypatc
     ],
 )
 def test_slices_have_equally_many_rows_and_leave_none_out(n, n_x, expected):
-    assert training.evaluation_slices(n, n_x) == expected
+    assert evaluations.evaluation_slices(n, n_x) == expected
 
 
 def test_the_device_never_holds_more_than_it_may(monkeypatch):

@@ -7,12 +7,10 @@ import numpy as np
 import pytest
 
 from jaxnn.errors import TrainingDivergedError
-from jaxnn.nn.initialisation import document
-from jaxnn.nn.optimisers import momentum
+from jaxnn.nn.initialisation import INITIALISERS, document
 from jaxnn.training.config import Config
 from jaxnn.training.loop import best_epoch, fit, out_of_patience, resident, start
-from jaxnn.training.plan import plan
-from jaxnn.training.step import NO_TERMS
+from jaxnn.training.program import Hyperparameters, Program
 
 from .. import small
 
@@ -130,7 +128,8 @@ def test_the_defaults_are_the_documents():
         "validation": None,
         "patience": None,
     }
-    assert plan(Config()).terms == NO_TERMS
-    assert plan(Config()).optimiser is momentum
-    assert plan(Config()).initialiser is document
+    of_document = Hyperparameters({"lr": np.float32(0.5), "beta": np.float32(0.9)})
+    assert Hyperparameters.of(Config()) == of_document
+    assert Program.of(Config(), small.dataset()) == Program()
+    assert INITIALISERS[Config().init] is document
     assert Config.from_dict(Config().to_dict()) == Config()

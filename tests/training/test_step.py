@@ -9,23 +9,17 @@ import pytest
 from jaxnn.data.augmentation import Distortion
 from jaxnn.nn.activations import relu, tanh
 from jaxnn.nn.mlp import feed_forward, init_params, loss
-from jaxnn.training import step as training
+from jaxnn.nn.optimisers import momentum
+from jaxnn.training import evaluation
+from jaxnn.training.evaluation import evaluate
+from jaxnn.training.objective import one_hot, unit_interval
+from jaxnn.training.program import Distillation, Hyperparameters, Program
 from jaxnn.training.shuffle import permutation
-from jaxnn.training.step import (
-    Lesson,
-    Terms,
-    evaluate,
-    init_state,
-    one_hot,
-    step_key,
-    train_epoch,
-    train_step,
-    unit_interval,
-)
+from jaxnn.training.step import init_state, step_key, train_epoch, train_step
 
 N_X, N_H, C = 11, 7, 5
 SCALE = jnp.float32(1 / 255)
-HYPER = {"lr": jnp.float32(0.5), "beta": jnp.float32(0.9)}
+HYPER = Hyperparameters({"lr": jnp.float32(0.5), "beta": jnp.float32(0.9)})
 
 
 def images_and_labels(n, seed=0):
@@ -34,7 +28,7 @@ def images_and_labels(n, seed=0):
     return jnp.asarray(images), jnp.asarray(rng.integers(0, C, n, dtype=np.int32))
 
 
-def fresh_state(hyper=HYPER, optimiser=training.momentum):
+def fresh_state(hyper=HYPER, optimiser=momentum):
     return init_state(init_params(jax.random.key(3), (N_X, N_H, C)), hyper, optimiser)
 
 
@@ -54,7 +48,9 @@ def test_an_epoch_is_one_step_per_batch_over_every_example(n, batch_size):
     for rows in batches:
         X, Y = unit_interval(images[rows], SCALE), one_hot(labels[rows], C)
         expected = train_step(expected, X, Y, HYPER)
-    found = train_epoch(fresh_state(), images, labels, SCALE, key, HYPER, batch_size=batch_size)
+    found = train_epoch(
+        fresh_state(), images, labels, SCALE, key, HYPER, program=Program(batch_size=batch_size)
+    )
 
     # Both compute the same float32 sums, perhaps in another order: a few roundings per step.
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=2e-6), expected, found)
@@ -69,7 +65,7 @@ def test_a_step_is_a_step_of_an_epoch_with_every_term_there_is():
     labels = jnp.asarray(rng.integers(0, C, 20, dtype=np.int32))
     teacher = init_params(jax.random.key(9), (n_x, 6, C))
     f = jnp.float32
-    terms = Terms(
+    hyper = HYPER._replace(
         l2=f(0.01),
         dropout=f(0.5),
         input_dropout=f(0.2),
@@ -77,24 +73,22 @@ def test_a_step_is_a_step_of_an_epoch_with_every_term_there_is():
         label_smoothing=f(0.1),
         average=f(0.5),
         distortion=Distortion(f(2), f(1)),
-        lesson=Lesson(teacher, f(2), f(0.5)),
+        distillation=Distillation(teacher, f(2), f(0.5)),
     )
-    static = {"activation": tanh, "image_shape": shape, "teacher_activation": relu}
+    program = Program(tanh, batch_size=m, image_shape=shape, teacher_activation=relu)
     key = jax.random.key(1)
 
     def fresh():
         params = init_params(jax.random.key(3), (n_x, N_H, C))
-        return init_state(params, HYPER, averaged=True)
+        return init_state(params, hyper)
 
     expected = fresh()
     order = permutation(key, 20)
     for place, begin in enumerate(range(0, 20, m)):
         rows = order[begin : begin + m]
         X, Y = unit_interval(images[rows], SCALE), one_hot(labels[rows], C)
-        expected = train_step(expected, X, Y, HYPER, terms, step_key(key, place), **static)
-    found = train_epoch(
-        fresh(), images, labels, SCALE, key, HYPER, terms, batch_size=m, **static
-    )  # fmt: skip
+        expected = train_step(expected, X, Y, hyper, step_key(key, place), program=program)
+    found = train_epoch(fresh(), images, labels, SCALE, key, hyper, program=program)
 
     # Both compute the same float32 sums, perhaps in another order: a few roundings per step.
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=2e-6), expected, found)
@@ -103,22 +97,22 @@ def test_a_step_is_a_step_of_an_epoch_with_every_term_there_is():
 @pytest.mark.parametrize(
     ("key", "shape", "term"),
     [
-        (None, (4, 4), Terms(distortion=Distortion(1.0, 1.0))),
-        (jax.random.key(0), None, Terms(distortion=Distortion(1.0, 1.0))),
-        (None, (4, 4), Terms(dropout=jnp.float32(0.5))),
+        (None, (4, 4), {"distortion": Distortion(1.0, 1.0)}),
+        (jax.random.key(0), None, {"distortion": Distortion(1.0, 1.0)}),
+        (None, (4, 4), {"dropout": jnp.float32(0.5)}),
     ],
 )
 def test_a_term_without_what_it_needs_is_refused(key, shape, term):
     state = init_state(init_params(jax.random.key(3), (16, N_H, C)), HYPER)
     X, Y = jnp.ones((2, 16)), jnp.ones((2, C)) / C
     with pytest.raises(ValueError, match="expected"):
-        train_step(state, X, Y, HYPER, term, key, image_shape=shape)
+        train_step(state, X, Y, HYPER._replace(**term), key, program=Program(image_shape=shape))
 
 
 def test_the_last_batch_is_averaged_over_its_own_examples():
     """One epoch of a batch of 4 and a rest of 1, with β = 0: p − lr·g twice, g a mean each time."""
     images, labels = images_and_labels(5)
-    hyper = {"lr": jnp.float32(0.1), "beta": jnp.float32(0)}
+    hyper = Hyperparameters({"lr": jnp.float32(0.1), "beta": jnp.float32(0)})
     key = jax.random.key(1)
     order = permutation(key, 5)
     params = fresh_state().params
@@ -126,7 +120,9 @@ def test_the_last_batch_is_averaged_over_its_own_examples():
         batch = unit_interval(images[rows], SCALE), one_hot(labels[rows], C)
         grads = jax.jit(jax.grad(loss))(params, *batch)
         params = jax.tree.map(lambda p, g: p - jnp.float32(0.1) * g, params, grads)
-    found = train_epoch(fresh_state(hyper), images, labels, SCALE, key, hyper, batch_size=4)
+    found = train_epoch(
+        fresh_state(hyper), images, labels, SCALE, key, hyper, program=Program(batch_size=4)
+    )
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=1e-6), params, found.params
     )
@@ -136,7 +132,13 @@ def test_every_epoch_has_its_own_order():
     images, labels = images_and_labels(40)
     first, second = (
         train_epoch(
-            fresh_state(), images, labels, SCALE, jax.random.key(seed), HYPER, batch_size=8
+            fresh_state(),
+            images,
+            labels,
+            SCALE,
+            jax.random.key(seed),
+            HYPER,
+            program=Program(batch_size=8),
         ).params["W1"]
         for seed in (1, 2)
     )
@@ -145,7 +147,7 @@ def test_every_epoch_has_its_own_order():
 
 @pytest.mark.parametrize("n", [1, 7, 8, 16, 19])
 def test_evaluation_counts_every_row(n, monkeypatch):
-    monkeypatch.setattr(training, "EVALUATION_ROWS", 8)
+    monkeypatch.setattr(evaluation, "EVALUATION_ROWS", 8)
     images, labels = images_and_labels(n)
     params = fresh_state().params
     X, Y = unit_interval(images, SCALE), one_hot(labels, C)
@@ -162,11 +164,11 @@ def test_evaluation_counts_every_row(n, monkeypatch):
 def test_an_other_learning_rate_runs_the_same_program(compilations):
     images, labels = images_and_labels(20)
     key = jax.random.key(0)
-    train_epoch(fresh_state(), images, labels, SCALE, key, HYPER, batch_size=8)
-    other = {"lr": jnp.float32(0.125), "beta": jnp.float32(0.5)}
+    train_epoch(fresh_state(), images, labels, SCALE, key, HYPER, program=Program(batch_size=8))
+    other = Hyperparameters({"lr": jnp.float32(0.125), "beta": jnp.float32(0.5)})
     state = fresh_state(other)
     with compilations() as compiled:
-        train_epoch(state, images, labels, SCALE, key, other, batch_size=8)
+        train_epoch(state, images, labels, SCALE, key, other, program=Program(batch_size=8))
     assert compiled == []
 
 
@@ -179,15 +181,14 @@ def test_the_state_is_donated():
 
 def test_any_optax_optimiser_can_take_the_place_of_momentum():
     images, labels = images_and_labels(64)
-    hyper = {"learning_rate": jnp.float32(0.01)}
+    hyper = Hyperparameters({"learning_rate": jnp.float32(0.01)})
+    program = Program(batch_size=16, optimiser=optax.adam)
     state = fresh_state(hyper, optax.adam)
     before = float(evaluate(state.params, images, labels, SCALE).loss)
     with jax.numpy_dtype_promotion("standard"):  # optax.adam raises a float to an integer power
         for epoch in range(5):
             key = jax.random.key(epoch)
-            state = train_epoch(
-                state, images, labels, SCALE, key, hyper, batch_size=16, optimiser=optax.adam
-            )
+            state = train_epoch(state, images, labels, SCALE, key, hyper, program=program)
     assert float(evaluate(state.params, images, labels, SCALE).loss) < before
 
 

@@ -10,9 +10,10 @@ from jaxnn.compilation import QUICKLY
 from jaxnn.data import with_validation
 from jaxnn.errors import UsageError
 from jaxnn.training import sweep as sweeps
+from jaxnn.training.evaluation import evaluate
 from jaxnn.training.grid import best_run, grid, points
-from jaxnn.training.loop import Engine, compiled_epoch, fit, hyperparameters
-from jaxnn.training.step import evaluate
+from jaxnn.training.loop import Engine, epoch_program, fit
+from jaxnn.training.program import Hyperparameters, Program
 
 from .. import small
 
@@ -39,14 +40,20 @@ def swept():
 @functools.cache
 def one_epoch():
     training_set = with_validation(small.dataset(), CONFIGS[0].validation, 0)
-    return compiled_epoch(training_set, CONFIGS[0])
+    program, hyper = Program.of(CONFIGS[0], training_set), Hyperparameters.of(CONFIGS[0])
+    return epoch_program(training_set, CONFIGS[0], program, hyper)
 
 
 @functools.cache
 def alone(config):
     training_set = with_validation(small.dataset(), config.validation, config.seed)
-    step = functools.partial(one_epoch(), hyper=hyperparameters(config))
-    return list(fit(training_set, config, engine=Engine(step, jax.device_put, evaluate)))[-1]
+    scale, hyper = np.float32(training_set.scale), Hyperparameters.of(config)
+
+    def step(state, images, labels, key, order, done):
+        return one_epoch()(state, images, labels, scale, key, hyper, order)
+
+    engine = Engine(step, jax.device_put, functools.partial(evaluate, scale=scale))
+    return list(fit(training_set, config, engine=engine))[-1]
 
 
 def figures(histories):
@@ -107,7 +114,7 @@ def test_memory_too_small_for_one_network():
 
 def test_the_estimate_covers_what_xla_allots():
     data, device = small.dataset(n_train=4000, n_x=50), jax.devices()[:1]
-    program = sweeps.Program(data, CONFIGS, device)
+    program = sweeps.SweepProgram(data, CONFIGS, device)
     fixed, each = sweeps.memory_needed(data, CONFIGS[0], 1, device[0].platform)
     for compiled in (program._epoch, program._measure):
         found = compiled.memory_analysis()

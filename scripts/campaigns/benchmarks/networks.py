@@ -17,8 +17,9 @@ from benchmarks.problem import Spec, examples
 from jaxnn.data import Dataset, with_validation
 from jaxnn.nn.mlp import Params
 from jaxnn.training.config import Config
-from jaxnn.training.loop import compiled_epoch, hyperparameters, initial_state, lot
-from jaxnn.training.sweep import Program, use_every_core
+from jaxnn.training.loop import epoch_program, initial_state, lot
+from jaxnn.training.program import Hyperparameters, Program
+from jaxnn.training.sweep import SweepProgram, use_every_core
 
 Grid = Sequence[tuple[int, float]]
 Ways = tuple[Callable[[int], float], Callable[[], list[Params]]]
@@ -39,7 +40,8 @@ def in_turn(spec: Spec, grid: Grid) -> Ways:
     """One compiled epoch, called for each network; compiled once, for all learning rates."""
     dataset, configs = _dataset(spec), configurations(spec, grid)
     sets = {seed: with_validation(dataset, VALIDATION, seed) for seed, _ in grid}
-    one_epoch = compiled_epoch(sets[configs[0].seed], configs[0])
+    first, hypers = sets[configs[0].seed], [Hyperparameters.of(config) for config in configs]
+    one_epoch = epoch_program(first, configs[0], Program.of(configs[0], first), hypers[0])
     on_device = {s: jax.device_put((d.x_train, d.y_train)) for s, d in sets.items()}
     states = [initial_state(config, dataset.n_x, dataset.n_classes) for config in configs]
     scale = jnp.float32(dataset.scale)
@@ -47,9 +49,9 @@ def in_turn(spec: Spec, grid: Grid) -> Ways:
     def train(epoch: int) -> float:
         begun = time.perf_counter()
         for index, config in enumerate(configs):
-            drawn = lot(config, epoch, sets[config.seed].n_train)
+            key, order = lot(config, epoch, sets[config.seed].n_train)
             states[index] = one_epoch(
-                states[index], *on_device[config.seed], scale, *drawn, hyper=hyperparameters(config)
+                states[index], *on_device[config.seed], scale, key, hypers[index], order
             )
             jax.block_until_ready(states[index])
         return time.perf_counter() - begun
@@ -61,7 +63,7 @@ def together(spec: Spec, grid: Grid) -> Ways:
     """The program of a sweep, over every core of this machine."""
     use_every_core(len(grid))
     configs = configurations(spec, grid)
-    program = Program(_dataset(spec), configs, jax.devices())
+    program = SweepProgram(_dataset(spec), configs, jax.devices())
     members, trained = program.stacked(configs)
 
     def train(epoch: int) -> float:

@@ -86,11 +86,11 @@ def answer(request: Mapping[str, Any]) -> Result:
     from jaxnn import data
     from jaxnn.training.config import Config
     from jaxnn.training.loop import epoch_program, initial_state, lot
-    from jaxnn.training.plan import plan
+    from jaxnn.training.program import Hyperparameters, Program
 
     dataset, config = data.load(request["data"], progress=None), Config()
-    ours = plan(config, dataset.n_train)
-    program = epoch_program(dataset, config, ours)
+    hyper = Hyperparameters.of(config, dataset.n_train)
+    program = epoch_program(dataset, config, Program.of(config, dataset), hyper)
     examples = jax.device_put((dataset.x_train, dataset.y_train))
     scale = jnp.float32(dataset.scale)
     state = initial_state(config, dataset.n_x, dataset.n_classes)
@@ -99,9 +99,7 @@ def answer(request: Mapping[str, Any]) -> Result:
         nonlocal state
         key, order = jax.block_until_ready(lot(config, number, dataset.n_train))
         begun = time.perf_counter()
-        state = jax.block_until_ready(
-            program(state, *examples, scale, key, ours.hyper, ours.terms, order)
-        )
+        state = jax.block_until_ready(program(state, *examples, scale, key, hyper, order))
         return time.perf_counter() - begun
 
     untraced = min(epoch(number) for number in range(1, 6))

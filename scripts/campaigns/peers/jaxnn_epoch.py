@@ -5,7 +5,8 @@ import jax.numpy as jnp
 
 from jaxnn.data import Dataset
 from jaxnn.training.config import Config
-from jaxnn.training.loop import compiled_epoch, hyperparameters
+from jaxnn.training.loop import epoch_program
+from jaxnn.training.program import Hyperparameters, Program
 from jaxnn.training.step import init_state
 
 
@@ -18,8 +19,8 @@ def prepare(problem):
     dataset = Dataset(
         "benchmark", "", *train_set, *train_set, problem.n_classes, None, problem.scale
     )
-    one_epoch = compiled_epoch(dataset, config)
-    hyper, scale = hyperparameters(config), jnp.float32(problem.scale)
+    hyper, scale = Hyperparameters.of(config), jnp.float32(problem.scale)
+    one_epoch = epoch_program(dataset, config, Program.of(config, dataset), hyper)
     images, labels = jax.device_put(train_set)
     orders = problem.orders.astype("uint32")
     keys = jax.random.fold_in(jax.random.key(spec.seed), 1)
@@ -28,6 +29,6 @@ def prepare(problem):
     def train(epoch):
         nonlocal state
         key, order = jax.random.fold_in(keys, epoch), jnp.asarray(orders[epoch - 1])
-        state = jax.block_until_ready(one_epoch(state, images, labels, scale, key, order))
+        state = jax.block_until_ready(one_epoch(state, images, labels, scale, key, hyper, order))
 
     return train, lambda: state.params

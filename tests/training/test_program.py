@@ -16,13 +16,14 @@ from jaxnn.nn.losses import smooth, softmax
 from jaxnn.training import recipes
 from jaxnn.training.config import Config
 from jaxnn.training.loop import fit, initial_state, resident, start, state_shapes
-from jaxnn.training.plan import Teacher, eased, plan
-from jaxnn.training.step import NO_TERMS, Terms, init_state, masks_of, train_step
+from jaxnn.training.objective import dropout_masks
+from jaxnn.training.program import Hyperparameters, Teacher
+from jaxnn.training.step import init_state, train_step
 
 from .. import small
 from .test_loop import same_bits, without_time
 
-HYPER = {"lr": jnp.float32(0.5), "beta": jnp.float32(0)}
+DESCENT = Hyperparameters({"lr": jnp.float32(0.5), "beta": jnp.float32(0)})
 X = jnp.float32(np.random.default_rng(0).random((9, 11)))
 Y = jnp.eye(5)[np.arange(9) % 5]
 forward, gradient = jax.jit(mlp.feed_forward), jax.jit(mlp.gradient)
@@ -33,9 +34,10 @@ def params():
     return initial_state(Config(n_h=(7,)), 11, 5).params
 
 
-def stepped(terms, key=None):
+def stepped(key=None, **terms):
     """The parameters after one plain step of gradient descent with these terms."""
-    return train_step(init_state(params(), HYPER), X, Y, HYPER, terms, key).params
+    hyper = DESCENT._replace(**{name: jnp.float32(value) for name, value in terms.items()})
+    return train_step(init_state(params(), hyper), X, Y, hyper, key).params
 
 
 def descended(grads):
@@ -48,33 +50,33 @@ def close(actual, expected):
 
 def test_each_term_is_in_the_step():
     p, key = params(), jax.random.key(3)
-    rates = Terms(dropout=jnp.float32(0.5), input_dropout=jnp.float32(0.25))
-    masks = masks_of(p, X, rates, jax.random.split(key)[1])
+    rates = {"dropout": jnp.float32(0.5), "input_dropout": jnp.float32(0.25)}
+    masks = dropout_masks(p, X, DESCENT._replace(**rates), jax.random.split(key)[1])
     assert {name: D.shape for name, D in masks.items()} == {"D0": (9, 11), "D1": (9, 7)}
-    close(stepped(NO_TERMS), descended(gradient(p, X, Y)))
-    close(stepped(rates, key), descended(gradient(p, X, Y, masks=masks)))
-    close(stepped(Terms(l2=jnp.float32(0.3))), descended(gradient(p, X, Y, l2=jnp.float32(0.3))))
+    close(stepped(), descended(gradient(p, X, Y)))
+    close(stepped(key, **rates), descended(gradient(p, X, Y, masks=masks)))
+    close(stepped(l2=0.3), descended(gradient(p, X, Y, l2=jnp.float32(0.3))))
     epsilon = jnp.float32(0.2)
-    close(stepped(Terms(label_smoothing=epsilon)), descended(gradient(p, X, smooth(Y, epsilon))))
+    close(stepped(label_smoothing=epsilon), descended(gradient(p, X, smooth(Y, epsilon))))
 
 
 def test_weights_stay_within_the_largest_norm():
-    norms = np.linalg.norm(stepped(Terms(max_norm=jnp.float32(0.3)))["W1"], axis=1)
+    norms = np.linalg.norm(stepped(max_norm=0.3)["W1"], axis=1)
     assert norms.max() <= 0.3 * (1 + 2**-20)
-    assert np.linalg.norm(stepped(NO_TERMS)["W1"], axis=1).max() > 0.3
+    assert np.linalg.norm(stepped()["W1"], axis=1).max() > 0.3
 
 
 def test_dropout_without_a_key_is_an_error():
     with pytest.raises(ValueError, match="key"):
-        stepped(Terms(dropout=jnp.float32(0.5)))
+        stepped(dropout=0.5)
 
 
 def test_the_average_is_a_running_mean_and_is_what_counts():
-    state = init_state(params(), HYPER, averaged=True)
-    after = train_step(state, X, Y, HYPER, Terms(average=jnp.float32(0.75)))
+    hyper = DESCENT._replace(average=jnp.float32(0.75))
+    after = train_step(init_state(params(), hyper), X, Y, hyper)
     expected = jax.tree.map(lambda a, b: 0.75 * a + 0.25 * b, params(), after.params)
     close(after.average, expected)
-    assert after.chosen is after.average
+    assert after.eval_params is after.average
 
 
 EVERYTHING = {
@@ -108,11 +110,10 @@ def test_a_network_with_everything_is_verified_as_it_is_trained():
 
 
 def test_another_strength_runs_the_same_program(compilations):
-    first, second = (Terms(l2=jnp.float32(value)) for value in (0.1, 0.2))
-    stepped(first)
-    state = init_state(params(), HYPER)
+    stepped(l2=0.1)
+    state, hyper = init_state(params(), DESCENT), DESCENT._replace(l2=jnp.float32(0.2))
     with compilations() as compiled:
-        train_step(state, X, Y, HYPER, second, None)
+        train_step(state, X, Y, hyper, None)
     assert compiled == []
 
 
@@ -163,16 +164,16 @@ def test_a_teacher_is_learnt_from():
 
 
 def test_a_schedule_lasts_as_long_as_the_run():
-    hyper = plan(Config(schedule="cosine", epochs=3, batch_size=8), n_train=43).hyper
-    assert hyper["steps"] == 3 * 6
+    hyper = Hyperparameters.of(Config(schedule="cosine", epochs=3, batch_size=8), n_train=43)
+    assert hyper.optimiser["steps"] == 3 * 6
 
 
 def test_distortions_weaken_in_a_line():
     config = Config(elastic=2.0, affine=1.0, ease=0.5)
-    terms = plan(config, image_shape=(8, 8)).terms
-    assert eased(terms, config, 0.0).distortion == (2, 1)
-    assert eased(terms, config, 0.5).distortion == (1.5, 0.75)
-    assert eased(NO_TERMS, config, 0.5) is NO_TERMS
+    hyper = Hyperparameters.of(config)
+    assert hyper.annealed(config, 0.0).distortion == (2, 1)
+    assert hyper.annealed(config, 0.5).distortion == (1.5, 0.75)
+    assert DESCENT.annealed(config, 0.5) is DESCENT
 
 
 # -------------------------------------------------------------------------------- recipes
@@ -182,7 +183,7 @@ def test_distortions_weaken_in_a_line():
 def test_a_recipe_is_a_configuration_that_can_be_planned(name):
     config = recipes.configuration(name)
     assert Config.from_dict(config.to_dict()) == config
-    assert plan(config, 60_000, (28, 28)).hyper["lr"] == np.float32(config.lr)
+    assert Hyperparameters.of(config, 60_000).optimiser["lr"] == np.float32(config.lr)
     assert f"{name}: " in recipes.listing()
 
 
