@@ -263,7 +263,24 @@ class Search:
         if label.code == "path_missing" and not any(self.context.given[p].any() for p in paths):
             # Of one way among several, something is left. Here nothing is.
             label = replace(label, code="zero", said=f"{label.said}, and zero is all that is left")
+        elif label.code == "path_missing" and self._penalty(row, paths):
+            label = replace(label, code="missing_regularisation")
         yield Hit(trial, label, factor, self._chosen(trial, i, factor), paths, cost, numbers)
+
+    def _penalty(self, row: Float64Array, paths: Sequence[str]) -> bool:
+        """Is what is missing a multiple of the parameter itself, as of Σ‖W‖²?"""
+        t, tape = self.target, self.context.tape
+        for i, path in enumerate(t.paths):
+            if path not in paths:
+                continue
+            w = np.asarray(tape.values[tape.leaves[path]], np.float64).ravel()
+            part = row[t.part(i)]
+            square = float(w @ w)
+            if w.size < 4 or not square:
+                return False
+            if (np.abs(part - (part @ w) / square * w) > 2 * t.limit[t.part(i)]).any():
+                return False
+        return True
 
     def _only_rounded(self, row: Float64Array, mended: Any) -> bool:
         """Is a leaf 0 but for rounding? What was never computed is 0 exactly."""

@@ -89,7 +89,8 @@ def _slopes(context: Context, group: Group, found: Sequence[Stretch]) -> Iterato
     if function:
         if "integer_pow" in last.signature and last.k is not None:
             n = op.params["y"]
-            put("wrong_activation_derivative", f"is taken without the exponent {n}", 0.3, true / n)
+            labels.append(Label("scale", f"is taken without the exponent {n}", 0.3, 1 / n))
+            columns.append(true / n)
             put(
                 "wrong_activation_derivative",
                 f"has the exponent {n}: {n - 1} belongs there",

@@ -1,6 +1,7 @@
 """Faults and correct variants outside the network: regressions, nested pytrees, a poly loss.
 
-Here an equation has no name of its own: `first_wrong` is the path of the leaf, "w" or "a[1]".
+Here an equation has no name of its own: `first_wrong` is the path of the leaf, "w" or "a[1]". Where
+one place of the loss explains several leaves, the doctor names that place, and nothing is asked.
 """
 
 from collections.abc import Callable
@@ -152,15 +153,15 @@ LOSSES = {
 
 #: (name, code, first wrong leaf, which loss, edit)
 EDITS: tuple[tuple[str, str, str, str, Callable[..., Any]], ...] = (
-    ("the 2 of the square forgotten", "scale", "w|b", "linear",
+    ("the 2 of the square forgotten", "scale", "", "linear",
      lambda g, p, X, y: {"w": g["w"] / 2, "b": g["b"] / 2}),
     ("the 2 of the square forgotten in w", "scale", "w", "linear",
      lambda g, p, X, y: {**g, "w": g["w"] / 2}),
-    ("no mean", "missing_mean", "w|b", "linear",
+    ("no mean", "missing_mean", "", "linear",
      lambda g, p, X, y: {"w": g["w"] * len(y), "b": g["b"] * len(y)}),
     ("b averaged in a sum", "bias_mean_for_sum", "b", "linear sum",
      lambda g, p, X, y: {**g, "b": g["b"] / len(y)}),
-    ("y − ŷ", "sign", "w|b", "linear", lambda g, p, X, y: {"w": -g["w"], "b": -g["b"]}),
+    ("y − ŷ", "sign", "", "linear", lambda g, p, X, y: {"w": -g["w"], "b": -g["b"]}),
     ("b not reduced", "bias_not_reduced", "b", "linear sum",
      lambda g, p, X, y: {**g, "b": X @ p["w"] + p["b"] - y}),
     ("no ridge", "missing_regularisation", "w", "ridge",
@@ -170,7 +171,7 @@ EDITS: tuple[tuple[str, str, str, str, Callable[..., Any]], ...] = (
     ("b zero", "zero", "b", "logistic", lambda g, p, X, y: {**g, "b": 0 * g["b"]}),
     ("the last feature lost", "partial", "w", "logistic",
      lambda g, p, X, y: {**g, "w": np.append(g["w"][:-1], X.dtype.type(0))}),
-    ("the last example lost", "partial", "w|b", "logistic",
+    ("the last example lost", "partial", "", "logistic",
      lambda g, p, X, y: {k: v * X.dtype.type((len(y) - 1) / len(y))
                          for k, v in logistic_gradient(p, X[:-1], y[:-1]).items()}),
     ("Q transposed", "transpose", "inner.Q", "poly",
@@ -183,7 +184,7 @@ EDITS: tuple[tuple[str, str, str, str, Callable[..., Any]], ...] = (
     ("NaN in Q", "non_finite", "inner.Q", "poly",
      lambda g, p, t: {**g, "inner": {**g["inner"], "Q": g["inner"]["Q"] / t.dtype.type("nan")}}),
     ("a tuple for a list", "structure", "", "poly", lambda g, p, t: {**g, "a": tuple(g["a"])}),
-    ("x³ + … by 2x²", "unknown", "a[0]", "poly",
+    ("2x² for 3x²", "scale", "a[0]", "poly",
      lambda g, p, t: {**g, "a": [g["a"][0] - p["a"][0] ** 2, g["a"][1]]}),
     ("coefficients exchanged", "swapped_leaves", "linear", "quadratic",
      lambda g, p, x, y: Coefficients(g.quadratic, g.linear)),
