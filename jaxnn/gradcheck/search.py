@@ -396,7 +396,7 @@ class Search:
             return mean
         minus = "minus " if c < 0 else ""
         signed = -value if c < 0 else value
-        cost = base.cost + (0.15 if name else 0.9)
+        cost = base.cost + (0.15 if name else 0.9) + (0.1 if c < 0 else 0.0)
         told = f"{minus}{name or f'{value:.6g}'}"
         if i < 0:
             return replace(
