@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from jaxnn.commands import cli
 from jaxnn.commands.flags import add, add_axis
 from jaxnn.errors import TrainingDivergedError, UsageError
-from jaxnn.training.config import SETTINGS, Config
+from jaxnn.training.config import AXES, SETTINGS, Config
 
 if TYPE_CHECKING:
     from jaxnn.data import Dataset
@@ -42,7 +42,7 @@ def parser() -> cli.Parser:
     default = Config()
     p = cli.Parser(DESCRIPTION, EPILOG, "sweep")
     axes = p.add_argument_group("the grid: each flag takes one or more values")
-    for name in ("lr", "beta", "n_h", "activation", "batch_size"):
+    for name in AXES:
         add_axis(axes, name, getattr(default, name))
     axes.add_argument(
         "--seeds",
@@ -136,24 +136,20 @@ def grid_of(args: argparse.Namespace) -> list[Config]:
             f"--seeds {args.seeds}: expected at most {2**32 - args.seed}, as the largest seed is "
             "4294967295"
         )
-    axes = {name: getattr(args, name) for name in ("n_h", "activation", "batch_size", "lr", "beta")}
+    axes = {name: getattr(args, name) for name in AXES}
     seeds = range(args.seed, args.seed + args.seeds)
     base = Config(epochs=args.epochs, validation=args.validation)
     return grid(base, {**axes, "seed": seeds})
 
 
 def require_batches(dataset: "Dataset", configs: Sequence[Config]) -> None:
-    """Raises `UsageError` where a batch, or the validation set, is larger than the data."""
+    """Raises `SettingError` where a batch, or the validation set, is larger than the data."""
     from jaxnn.data import with_validation
 
     validation = configs[0].validation or 0
     n_train = with_validation(dataset, validation, configs[0].seed).n_train
     for config in configs:
-        if config.batch_size > n_train:
-            raise UsageError(
-                f"--batch_size {config.batch_size}: expected 1 to {n_train}, the number of "
-                "training examples"
-            )
+        config.require_data(n_train, dataset.n_x, dataset.image_shape)
 
 
 def verified(dataset: "Dataset", config: Config) -> "GradientReport":

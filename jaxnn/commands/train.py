@@ -275,15 +275,7 @@ def agreeing_with_data(
     training_set = dataset
     if config.validation is not None:
         training_set = data.with_validation(dataset, config.validation, config.seed, options.memory)
-    if (config.elastic or config.affine) and dataset.image_shape is None:
-        raise UsageError(
-            f"--elastic, --affine: expected images, found {dataset.n_x} inputs that form no square"
-        )
-    if config.batch_size > training_set.n_train:
-        raise UsageError(
-            f"--batch_size {config.batch_size}: expected 1 to {training_set.n_train}, the number "
-            "of training examples"
-        )
+    config.require_data(training_set.n_train, dataset.n_x, dataset.image_shape)
     return training_set
 
 

@@ -249,6 +249,18 @@ class Config:
         _require_company(config, changes)
         return config
 
+    def require_data(self, n_train: int, n_x: int, image_shape: tuple[int, int] | None) -> None:
+        """Raises `SettingError` unless so many training examples of so many inputs will do."""
+        if (self.elastic or self.affine) and image_shape is None:
+            raise SettingError(
+                f"`elastic`, `affine`: expected images, found {n_x} inputs that form no square"
+            )
+        if self.batch_size > n_train:
+            raise SettingError(
+                f"`batch_size` {self.batch_size}: expected 1 to {n_train}, the number of training "
+                "examples"
+            )
+
 
 class Need(NamedTuple):
     """A setting that does nothing unless `met`. `always` is for what nobody could mean.
@@ -296,6 +308,9 @@ def _require_company(config: Config, names: Container[str]) -> None:
         if need.of in names and not need.met(config):
             raise SettingError(f"`{need.of}`: expected {need.needs} as well, {need.why}")
 
+
+#: What a sweep takes several values of; the last one varies fastest.
+AXES = ("n_h", "activation", "batch_size", "lr", "beta")
 
 #: The declarations by name, in the order of `Config`.
 SETTINGS: dict[str, Setting] = {field.name: setting(field) for field in fields(Config)}

@@ -10,7 +10,7 @@ import pytest
 from jaxnn.errors import SettingError
 from jaxnn.io.command import with_flags
 from jaxnn.nn import activations, initialisation, optimisers
-from jaxnn.training.config import NEEDS, SETTINGS, Config
+from jaxnn.training.config import AXES, NEEDS, SETTINGS, Config
 from jaxnn.training.declaration import Names, Numbers, read, spelled
 from jaxnn.training.recipes import RECIPES
 
@@ -177,3 +177,20 @@ def test_what_is_typed_is_held_to_what_is_expected():
     assert read(Numbers(0, 1, low_included=False), "1") == 1.0
     with pytest.raises(ValueError, match="a number greater than 0 and at most 1, found '0'"):
         read(Numbers(0, 1, low_included=False), "0")
+
+
+def test_data_that_a_configuration_cannot_train_on():
+    Config(batch_size=10, elastic=1.0).require_data(10, 25, (5, 5))
+    with pytest.raises(SettingError, match="`batch_size` 11: expected 1 to 10, the number of"):
+        Config(batch_size=11).require_data(10, 11, None)
+    with pytest.raises(SettingError, match="`elastic`, `affine`: expected images, found 11 inputs"):
+        Config(affine=1.0).require_data(100, 11, None)
+
+
+def test_an_axis_of_a_sweep_takes_what_its_setting_takes():
+    parser = shell.script("sweep").parser()
+    for name in AXES:
+        values = VALUES[name][0]
+        typed = [spelled(value).replace(" ", "x") for value in values]
+        assert getattr(parser.parse_args([f"--{name}", *typed]), name) == values
+        assert getattr(parser.parse_args([]), name) == [getattr(Config(), name)]
