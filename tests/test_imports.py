@@ -104,11 +104,16 @@ def texts(path):
             yield node.value
 
 
-@pytest.mark.parametrize("name", ["errors.py", "nn", "data", "training", "runs"])
-def test_the_library_names_settings_and_no_flags(name):
+#: What is about commands: the package of them, their program, and how one was called.
+ABOUT_COMMANDS = {*(PACKAGE / "commands").rglob("*.py")} | {
+    PACKAGE / "__main__.py",
+    PACKAGE / "io" / "command.py",
+}
+
+
+@pytest.mark.parametrize(
+    "path", sorted({*MODULES} - ABOUT_COMMANDS), ids=lambda path: str(path.relative_to(PACKAGE))
+)
+def test_the_library_names_settings_and_no_flags(path):
     """In backticks, which the commands show as flags: whoever calls it from Python has no flags."""
-    place = PACKAGE / name
-    paths = [place] if place.is_file() else sorted(place.rglob("*.py"))
-    assert paths
-    found = [text for path in paths for text in texts(path) if re.search(r"--[a-z]", text)]
-    assert found == []
+    assert [text for text in texts(path) if re.search(r"--[a-z]", text)] == []

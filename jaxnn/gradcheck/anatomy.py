@@ -146,7 +146,7 @@ class Truth:
             "the softmax's sum is taken over the examples: sum over the classes, axis=0": np.exp(Z)
             / np.exp(Z).sum(axis=0),
             **{
-                f"it is {g}(Z{layer}); if that is meant, say --activation {g}": function(Z)
+                f"it is {g}(Z{layer}); if that is meant, name {g} as the activation": function(Z)
                 for g, function in FUNCTIONS.items()
             },
         }
