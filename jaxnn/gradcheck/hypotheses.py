@@ -311,6 +311,8 @@ def _missing_examples(
         kept = int(weights.sum())
         for c in (1.0, m / kept if kept else 1.0, float(m)):
             scaled, wide = c * weights, limit * max(1.0, c)
+            if largest(target) <= 4 * largest(wide):  # Where all is allowed, nothing is explained.
+                continue
             if not near(target[few], scaled @ flat[:, few], wide[few]):
                 continue
             if near(target, scaled @ flat, wide):

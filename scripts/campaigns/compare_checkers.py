@@ -6,6 +6,9 @@ The faults are those of tests/faults, each at several random points: gradients o
 first table, backward passes of functions of any kind in the second. jaxnn also has to name the
 cause and the first wrong equation; the other tools answer yes or no. A tool that is not installed
 is left out and its row says so: `pip install -e '.[bench]'` installs them all.
+
+A checker may also give no verdict: it says that it cannot judge, or it breaks down. That is counted
+by itself, neither as a detection nor as a false alarm.
 """
 
 import contextlib
@@ -44,7 +47,7 @@ SCIPY_TOLERANCE = 100 * float(np.sqrt(np.finfo(float).eps))
 
 
 class Verdict(NamedTuple):
-    """What a checker says: accused, or not, or None where it broke down. `remark` tells more."""
+    """What a checker says: accused, or not, or None for no verdict. `remark` tells more."""
 
     accused: bool | None
     cause: str | None = None
@@ -56,12 +59,18 @@ Checker = Callable[[Any, int], Verdict]
 compiled = functools.lru_cache(maxsize=256)(jax.jit)
 
 
+def told(report: Any) -> Verdict:
+    """What jaxnn's report says; nothing where it says that it cannot judge."""
+    accused = None if report.not_judged else not report.ok
+    return Verdict(accused, report.cause, report.first_wrong, report.verdict)
+
+
 def jaxnn_checker(problem: Any, seed: int) -> Verdict:
     """jaxnn.check_gradients with its defaults."""
     from jaxnn import check_gradients
 
     report = check_gradients(problem.loss, problem.gradient, problem.params, *problem.args)
-    return Verdict(not report.ok, report.cause, report.first_wrong, report.verdict)
+    return told(report)
 
 
 def accused_by_error(check: Callable[[], Any]) -> Verdict:
@@ -136,8 +145,14 @@ class Flat(NamedTuple):
     start: Any
 
 
+def in_float64(leaf: Any) -> Any:
+    """Numbers in float64; a key for random numbers stays what it is."""
+    floating = jnp.issubdtype(jnp.result_type(leaf), jnp.floating)
+    return np.array(leaf, np.float64) if floating else leaf
+
+
 def flat(problem: Any) -> Flat:
-    wide = functools.partial(jax.tree.map, lambda leaf: np.array(leaf, np.float64))
+    wide = functools.partial(jax.tree.map, in_float64)
     params, args = wide(problem.params), wide(problem.args)
     leaves, structure = jax.tree.flatten(params)
     ends = np.cumsum([leaf.size for leaf in leaves])
@@ -223,7 +238,7 @@ def jaxnn_vjp_checker(one: Function, seed: int) -> Verdict:
     from jaxnn import check_vjp
 
     report = check_vjp(one.function, *one.args, reference=one.reference, seed=seed)
-    return Verdict(not report.ok, report.cause, report.first_wrong, report.verdict)
+    return told(report)
 
 
 def jax_vjp_checker(one: Function, seed: int) -> Verdict:
@@ -305,6 +320,7 @@ class Score:
     first: int = 0
     correct: int = 0
     false_alarms: int = 0
+    silent: int = 0  #: no verdict, on a fault or on a correct variant
     seconds: float = 0.0
     misses: dict[str, list[str]] = field(default_factory=dict)
 
@@ -326,9 +342,10 @@ def ask(checker: Checker, problem: Any, seed: int, score: Score) -> Verdict:
 
 
 def judge_fault(fault: Any, seed: int, verdict: Verdict, score: Score) -> None:
-    """A breakdown is no detection."""
+    """No verdict is no detection."""
     judge: Any = importlib.import_module("faults.judge")
     score.faults += 1
+    score.silent += verdict.accused is None
     score.detected += verdict.accused is True
     score.cause += judge.cause_is(fault.code, verdict.cause)
     found = f"{verdict.cause} in {verdict.first_wrong} {verdict.remark}"
@@ -344,11 +361,13 @@ def judge_fault(fault: Any, seed: int, verdict: Verdict, score: Score) -> None:
 
 
 def judge_variant(variant: Any, seed: int, verdict: Verdict, score: Score) -> None:
-    """A breakdown is a false alarm."""
+    """No verdict is no false alarm."""
     score.correct += 1
-    score.false_alarms += verdict.accused is not False
+    score.silent += verdict.accused is None
+    score.false_alarms += verdict.accused is True
     if verdict.accused is not False:
-        score.miss(variant.name, f"seed {seed}: accused: {verdict.cause} {verdict.remark}")
+        said = "accused" if verdict.accused else "no verdict"
+        score.miss(variant.name, f"seed {seed}: {said}: {verdict.cause} {verdict.remark}")
 
 
 def cases(kind: str = "gradients") -> list[Any]:
@@ -413,11 +432,11 @@ def share(part: int, whole: int) -> str:
 
 
 def rows_of(scores: Mapping[str, Score | str]) -> Iterator[list[str]]:
-    yield ["checker", "detected", "cause named", "first wrong", "false alarms"]
+    yield ["checker", "detected", "cause named", "first wrong", "false alarms", "no verdict"]
     for name, score in scores.items():
         if isinstance(score, str):
             remedy = "pip install -e '.[bench]'" if score == "not installed" else ""
-            yield [name, score, remedy, "", ""]
+            yield [name, score, remedy, "", "", ""]
             continue
         diagnoses = score.cause or score.first
         yield [
@@ -426,6 +445,7 @@ def rows_of(scores: Mapping[str, Score | str]) -> Iterator[list[str]]:
             share(score.cause, score.faults) if diagnoses else "names none",
             share(score.first, score.first_asked) if diagnoses else "names none",
             share(score.false_alarms, score.correct),
+            share(score.silent, score.faults + score.correct),
         ]
 
 
@@ -462,6 +482,8 @@ def main() -> int:
         found[kind] = {n: s if isinstance(s, str) else vars(s) for n, s in scores.items()}
         if not flags.json:
             print_table(kind, scores)
+    if not flags.json:
+        print("no verdict: it cannot judge or it breaks down; no detection and no false alarm")
     if flags.json:
         print(json.dumps(found, indent=1))
     return 0

@@ -129,12 +129,12 @@ def campaign(monkeypatch):
 @pytest.mark.parametrize(
     ("said", "row"),
     [
-        ((True, "sign", "dZ2"), ["1/1", "1/1", "1/1", "1/1"]),
-        ((True, "zero", "dZ2"), ["1/1", "0/1", "1/1", "1/1"]),
-        ((False, None, None), ["0/1", "names none", "names none", "0/1"]),
-        ((None, None, None), ["0/1", "names none", "names none", "1/1"]),
+        ((True, "sign", "dZ2"), ["1/1", "1/1", "1/1", "1/1", "0/2"]),
+        ((True, "zero", "dZ2"), ["1/1", "0/1", "1/1", "1/1", "0/2"]),
+        ((False, None, None), ["0/1", "names none", "names none", "0/1", "0/2"]),
+        ((None, None, None), ["0/1", "names none", "names none", "0/1", "2/2"]),
     ],
-    ids=["accuses", "accuses of another fault", "sees nothing", "breaks down"],
+    ids=["accuses", "accuses of another fault", "sees nothing", "gives no verdict"],
 )
 def test_the_campaign_counts_what_a_checker_says(campaign, said, row):
     score, verdict = campaign.Score(), campaign.Verdict(*said)

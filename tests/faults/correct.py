@@ -8,6 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from . import callbacks
+from .callbacks import by_autodiff_problem, callback_problem
+from .draws import DRAWN, drawn_problem
 from .kinks import SETTINGS, kinked_problem
 from .layers import LAYERS, layer_problem
 from .library import with_zero_rows
@@ -370,6 +373,22 @@ MIXED = [
 LAYER_BY_LAYER = [Variant(f"{which}, right", functools.partial(layer_problem, which=which))
                   for which in LAYERS]  # fmt: skip
 
+RANDOM = [
+    Variant(f"random draws, {setting}: {name}",
+            functools.partial(drawn_problem, setting=setting, gradient=gradient))
+    for setting, drawn in DRAWN.items() for name, gradient in drawn.right.items()
+]  # fmt: skip
+
+CALLBACKS = [
+    *(Variant(f"callbacks, {setting}: {function}",
+              functools.partial(callback_problem, setting=setting, function=function))
+      for setting in callbacks.SETTINGS for function in callbacks.FUNCTIONS),
+    *(Variant(f"callbacks, {setting}: jax.grad",
+              functools.partial(by_autodiff_problem, setting=setting, function="sine"))
+      for setting in callbacks.SETTINGS),
+]  # fmt: skip
+
 CORRECT = [
     *EQUAL_FORMULAS, *SUMMATION, *POINTS, *REWRAPPED, *OTHERS, *AT_KINKS, *MIXED, *LAYER_BY_LAYER,
+    *RANDOM, *CALLBACKS,
 ]  # fmt: skip

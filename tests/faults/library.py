@@ -15,6 +15,9 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from . import callbacks
+from .callbacks import callback_problem
+from .draws import DRAWN, drawn_problem
 from .kinks import SETTINGS, kinked_problem
 from .layers import SLIPS, layer_problem
 from .mixed import WRONG, mixed_problem
@@ -921,4 +924,17 @@ FAULTS = [
     *(Fault(f"mixed precision, {name}", code, first,
             partial(mixed_problem, low=low, gradient=gradient))
       for name, code, first, low, gradient in WRONG),
+    *(Fault(f"random draws, {setting}: {name}", code, first,
+            partial(drawn_problem, setting=setting, gradient=gradient))
+      for setting, drawn in DRAWN.items()
+      for name, (code, first, gradient) in drawn.wrong.items()),
+    *(Fault(f"callbacks, {setting}: {name}", code, "w",
+            partial(callback_problem, setting=setting, function=function, edit=edit))
+      for setting, function in zip(callbacks.SETTINGS, ("sine", "softplus", "square"), strict=True)
+      for name, code, edit in callbacks.MISTAKES),
+    *(Fault(f"callbacks, {setting}: the derivative of {other} for {function}", "unknown", "w",
+            partial(callback_problem, setting=setting, function=function, derivative=other))
+      for setting, function, other in (("entries", "square", "sine"),
+                                       ("a regression", "sine", "softplus"),
+                                       ("a loss that prints", "table", "square"))),
 ]  # fmt: skip
