@@ -1,7 +1,9 @@
 """The doctor for any loss: its own backward pass, and the edit of it that gives wrong numbers."""
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from functools import wraps
+from typing import Any, ParamSpec
 
 import numpy as np
 
@@ -14,8 +16,30 @@ from jaxnn.gradcheck.telling import findings, unexplained
 
 Leaves = Mapping[str, Float64Array]
 Floors = Mapping[str, Float64Array | float]
+P = ParamSpec("P")
+Findings = list[Finding] | None
 
 
+def verdict_stands(explain: Callable[P, Findings]) -> Callable[P, Findings]:
+    """A search that fails over a loss nobody has thought of costs the cause, not the verdict."""
+
+    @wraps(explain)
+    def explained(*args: P.args, **kwargs: P.kwargs) -> Findings:
+        try:
+            return explain(*args, **kwargs)
+        except Exception as error:
+            warnings.warn(
+                f"the search for the cause failed, and the verdict stands: "
+                f"{type(error).__name__}: {error}",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+            return None
+
+    return explained
+
+
+@verdict_stands
 def explain_loss(
     loss: Callable[..., Any],
     point: Mapping[str, Any],
@@ -77,6 +101,7 @@ def told(
     return [*findings(explained), *unexplained(explained)]
 
 
+@verdict_stands
 def explain_vjp(
     vector: Callable[..., Any],
     point: Mapping[str, Any],

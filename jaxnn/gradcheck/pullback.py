@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxnn.errors import JaxnnError
 from jaxnn.gradcheck.compare import Float64Array, as_real, epsilon
-from jaxnn.gradcheck.program import trace
+from jaxnn.gradcheck.program import UNTRACEABLE, trace
 from jaxnn.gradcheck.reference import cast, floating
 from jaxnn.gradcheck.tree import Tree
 
@@ -67,7 +67,14 @@ class Pullback:
             seen.append(jax.tree.map(lambda _: 0, results))
             return _flat(results)
 
-        return jax.vjp(observed, self.point), seen[-1]
+        try:
+            return jax.vjp(observed, self.point), seen[-1]
+        except UNTRACEABLE:
+            raise JaxnnError(
+                "expected a function written with jax.numpy, or one with a rule of its own "
+                "(jax.custom_vjp), found one that makes NumPy arrays or Python numbers of its "
+                "arguments: jax.grad cannot differentiate it"
+            ) from None
 
     def vector(self, function: Callable[..., Any], tree: Tree | None = None) -> Callable[..., Any]:
         """The function with its real arguments by path and its real results in one vector."""

@@ -221,13 +221,19 @@ def _left_out(context: Context, stretch: Stretch, function: bool, wanted: str) -
             "that the forward pass divides by",
         )
     else:
-        code = "missing_factor"
-        other = np.asarray(context.tape.values[op.inputs[1 - (stretch.k or 0)]])
-        if op.name == "mul" and set(np.unique(other)[:3]) <= {0.0, 1.0} and other.size > 1:
-            code = "mask_missing"
+        code = "mask_missing" if _by_a_mask(context, stretch) else "missing_factor"
     if function:
         return code, "is left out, as if it were 1"
     return code, f"is passed on without {wanted}"
+
+
+def _by_a_mask(context: Context, stretch: Stretch) -> bool:
+    """Does an operation multiply by an array of zeros and ones?"""
+    op = context.tape.ops[stretch.end]
+    if op.name != "mul":
+        return False
+    other = np.asarray(context.tape.values[op.inputs[1 - (stretch.k or 0)]])
+    return other.size > 1 and set(np.unique(other)[:3]) <= {0.0, 1.0}
 
 
 def _is_size(context: Context, op: Op) -> bool:

@@ -46,7 +46,7 @@ from jaxnn.gradcheck.jacobian import (
 from jaxnn.gradcheck.plain import without_rules
 from jaxnn.gradcheck.pullback import Leaves, Misshapen, Pullback, python_floats
 from jaxnn.gradcheck.reference import float64_rules, floating
-from jaxnn.gradcheck.report import Finding, GradientReport
+from jaxnn.gradcheck.report import NOT_JUDGED, Finding, GradientReport
 from jaxnn.gradcheck.rules import backward_misfit, forward_misfit, linearity
 from jaxnn.gradcheck.tree import Tree
 
@@ -95,8 +95,10 @@ def check_vjp(
     given the results' tree, with None in place of integers. The report says what is then not
     checked.
 
+    Where nothing can be said, the report has the reason in `not_judged`, and is not `ok`.
+
     Raises JaxnnError where no argument or no result is a real number, one is complex, a result is
-    not finite, or nothing can be said.
+    not finite, or jax cannot differentiate the function at all.
     """
     title = _name(function)
     args = python_floats(function, args)
@@ -113,13 +115,14 @@ def check_vjp(
     if not findings and exam.table is not None:
         findings = _in_the_callers_dtype(exam, function, args)
     return GradientReport(
-        not findings,
+        not findings and not exam.not_judged,
         exam.leaves,
         tuple(findings),
         notes=(exam.coverage, *exam.notes),
         precision=exam.precision,
         title=title + exam.declared,
         scope=exam.scope,
+        not_judged=exam.not_judged,
     )
 
 
@@ -140,6 +143,7 @@ class _Exam:
         self.table: Table | None = None
         self.truth: Truth | None = None
         self.precision, self.coverage, self.scope = "float64", "nothing was compared", ""
+        self.not_judged = ""
 
     @property
     def declared(self) -> str:
@@ -222,7 +226,7 @@ class _Exam:
             else:
                 vector = without_rules(vector, real, jvp_too=False)
             outputs, pull = jax.vjp(vector, real)
-            product = pull(jnp.asarray(self.through(self.pullback.u), outputs.dtype))[0]
+            product = pull(_cotangent(self.through(self.pullback.u), outputs))[0]
         except Exception:  # A forward pass of NumPy, a callback, a while loop.
             return None
         return {path: as_real(value) for path, value in product.items()}
@@ -452,7 +456,8 @@ class _Exam:
         for v in smooth_directions(pullback):
             one = along(pullback, v)
             count += 1
-            seen |= one.smooth
+            # A direction says nothing about the inputs that it leaves where they are.
+            seen |= one.smooth & all(part.all() for part in v.values())
             top, error = max(top, largest(one.derivative)), max(error, largest(one.error))
             found = dispute(pullback, one)
             if found is not None:
@@ -460,10 +465,8 @@ class _Exam:
         if self.table is not None:
             return []
         if not seen.any() or error > COARSE * top:
-            raise JaxnnError(
-                f"{_name(pullback.function)} cannot be judged by its values here, because they are "
-                "not smooth or not exact enough: give reference=, the same function in jax.numpy"
-            )
+            self._judge_nothing()
+            return []
         left = pullback.n_out - int(seen.sum())
         kinks = f", {left} of its outputs, at kinks, not at all" if left else ""
         self.scope = f"compared only along {count} directions{kinks}"
@@ -473,6 +476,15 @@ class _Exam:
             "not seen"
         )
         return []
+
+    def _judge_nothing(self) -> None:
+        self.not_judged = (
+            "autodiff cannot go through the forward pass, and its values are not smooth or not "
+            "exact enough here: give reference=, the same function in jax.numpy"
+        )
+        self.leaves = tuple(
+            incomparable(path, x, NOT_JUDGED) for path, x in self.pullback.point.items()
+        )
 
     def _disputed(self, found: Dispute) -> Finding:
         path, index, given, true, smooth = locate(self.pullback, found)
@@ -506,8 +518,10 @@ def _in_the_callers_dtype(
     real = named.real()
     vector = pullback.vector(function, named)
     outputs, pull = jax.vjp(vector, real)
-    eps = max([pullback.short_eps, *(epsilon(v.dtype) for v in (outputs, *real.values()))])
-    given = pull(jnp.asarray(pullback.u, outputs.dtype))[0]
+    # NumPy's float64 is float32 for jax, unless it is told otherwise.
+    widths = (jax.dtypes.canonicalize_dtype(v.dtype) for v in (outputs, *real.values()))
+    eps = max([pullback.short_eps, *map(epsilon, widths)])
+    given = pull(_cotangent(pullback.u, outputs))[0]
     with float64_rules(), np.errstate(all="ignore"):
         wide, size = pullback.pull(pullback.u), exam.magnitude(outputs)
     size = max(size, largest(*wide.values()))
@@ -531,6 +545,11 @@ def _in_the_callers_dtype(
             detail = f"in {outputs.dtype}; in float64 it is right"
             return [Finding("unknown", path, sentence("unknown", path, detail=detail))]
     return []
+
+
+def _cotangent(u: Any, outputs: Any) -> Any:
+    """u in the outputs' dtype, as jax has it under the settings that hold."""
+    return jnp.asarray(u, jax.dtypes.canonicalize_dtype(outputs.dtype))
 
 
 def _cotangents(pullback: Pullback, scaled: bool) -> Float64Array:

@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxnn import check_gradients
+from jaxnn.gradcheck import search
 from jaxnn.gradcheck.backward import Backward
 from jaxnn.gradcheck.engine import told
 from jaxnn.gradcheck.reference import float64_rules
@@ -353,3 +355,26 @@ def test_no_cause_is_found_in_noise(seed):
     noise = np.random.default_rng(seed)
     given = {k: noise.normal(size=v.shape) for k, v in CHAIN.items()}
     assert {f.code for f in findings(chain, given, CHAIN, *DATA)} == {"unknown"}
+
+
+def test_a_step_whose_scalar_is_converted_is_no_obstacle():
+    """A carried number that is given a row's dtype: an operation with one operand, and linear."""
+
+    def loss(p):
+        return jax.lax.scan(lambda c, x: (jnp.tanh(c + x), c), 0.0, p)[0]
+
+    report = check_gradients(
+        loss, lambda p: 1.1 * jax.grad(loss)(p), rng.normal(size=5).astype(np.float32)
+    )
+    assert (report.ok, report.cause, report.factor) == (False, "scale", pytest.approx(1.1))
+
+
+def test_a_search_that_fails_costs_the_cause_and_not_the_verdict(monkeypatch):
+    def fails(*args):
+        raise ZeroDivisionError("of a loss that nobody has thought of")
+
+    monkeypatch.setattr(search, "explain", fails)
+    params, x = {"W": rng.normal(size=(3, 3))}, rng.normal(size=(4, 3))
+    with pytest.warns(RuntimeWarning, match="nobody has thought of"):
+        report = check_gradients(scanned, lambda p, x: {"W": -p["W"]}, params, x)
+    assert (report.ok, report.cause) == (False, "unknown")

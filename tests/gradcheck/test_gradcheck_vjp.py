@@ -327,3 +327,40 @@ def test_only_real_arrays_can_be_checked():
 def test_the_assertion_holds_the_report():
     with pytest.raises(GradientError, match="cause: sign"):
         assert_vjp(by_hand(with_w(lambda g, d: -d)), *arguments())
+
+
+@pytest.mark.parametrize("factor", [1, 1.01])
+def test_numpys_float64_is_float32_for_jax(factor):
+    """An integer among the arguments: the forward pass is then NumPy's, and the rule jax's."""
+    power = jax.custom_vjp(lambda x, n: x**n)
+    power.defvjp(
+        lambda x, n: (x**n, (x, n)),
+        lambda kept, g: (factor * g * kept[1] * kept[0] ** (kept[1] - 1), None),
+    )
+    report = jaxnn.check_vjp(power, np.random.default_rng(0).normal(size=7), 3)
+    assert report.ok == (factor == 1), str(report)
+
+
+def test_what_was_not_moved_was_not_compared():
+    """All inputs on a kink of a function without autodiff: nothing can be said of it."""
+
+    def turned_positive(x):
+        def step(state):
+            return state[0] + 1, jnp.abs(state[1])
+
+        return jax.lax.while_loop(lambda state: state[0] < 2, step, (0, x))[1]
+
+    report = jaxnn.check_vjp(
+        by_hand(lambda g, x: (7 * g,), turned_positive), np.zeros(2000, np.float32)
+    )
+    assert not report.ok
+    assert report.cause is None
+    assert "give reference=" in report.not_judged
+    assert report.verdict.startswith("CANNOT BE JUDGED")
+
+
+def test_a_function_of_numpy_is_refused_in_words():
+    with pytest.raises(JaxnnError, match=r"jax\.custom_vjp") as refused:
+        jaxnn.check_vjp(lambda x: np.sin(x), np.ones(3))
+    assert "\n" not in str(refused.value)
+    assert refused.value.__suppress_context__
