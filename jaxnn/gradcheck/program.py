@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, jaxpr_as_fun
 
-from jaxnn.gradcheck.reference import floating
+from jaxnn.gradcheck.reference import floating, in_all_threads
 
 #: What tracing raises when a function needs its arguments' values: it is NumPy, or it branches.
 UNTRACEABLE = (
@@ -74,7 +74,18 @@ class Program:
         return jax.jit(run) if len(self.closed.jaxpr.eqns) > OPERATIONS else run
 
     def __call__(self, *operands: Any) -> Any:
-        return self._unflatten(self._run(*jax.tree.leaves(operands)))
+        leaves = jax.tree.leaves(operands)
+        if not self._calls_back or any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
+            return self._unflatten(self._run(*leaves))
+        with in_all_threads():
+            return self._unflatten(jax.block_until_ready(self._run(*leaves)))
+
+    @cached_property
+    def _calls_back(self) -> bool:
+        """Does it ask the host on the way?"""
+        programs = (self.closed, *inner(self.closed.jaxpr))
+        names = {equation.primitive.name for program in programs for equation in program.eqns}
+        return any("callback" in name for name in names)
 
     @property
     def random(self) -> bool:

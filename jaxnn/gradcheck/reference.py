@@ -1,6 +1,7 @@
 """True derivatives: jax.grad in float64, whatever the caller's dtype and global settings are."""
 
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -24,6 +25,21 @@ def float64_rules() -> Iterator[None]:
         jax.default_matmul_precision("highest"),
     ):
         yield
+
+
+@contextmanager
+def in_all_threads() -> Iterator[None]:
+    """The width of numbers that holds here in every thread; then as before.
+
+    A callback to the host runs in a thread of JAX's, where float64 would not exist.
+    """
+    with ThreadPoolExecutor(1) as other:
+        before = other.submit(lambda: jax.config.jax_enable_x64).result()  # type: ignore[attr-defined]
+    jax.config.update("jax_enable_x64", jax.config.jax_enable_x64)  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        jax.config.update("jax_enable_x64", before)
 
 
 def floating(value: object) -> bool:

@@ -20,6 +20,9 @@ from jaxnn.gradcheck.reference import float64_rules
 #: Steps that few kinks are near enough for.
 SMALL_STEPS = 2.0**-16, 2.0**-17
 
+#: A step that changes no loss but one that jumps.
+NEXT_TO = 2.0**-36
+
 Floors = Mapping[str, Any]
 Intervals = Mapping[str, tuple[Any, Any]]
 
@@ -103,6 +106,7 @@ class AtKinks(NamedTuple):
 
     intervals: Intervals
     kinks: Kinks | None  #: None where some of them are in no operation that is followed
+    unseen: bool = False  #: no operation that is followed has a kink here
 
     def separated(self, case: Case, given: Leaves, floors: Floors) -> Along | None:
         """A direction along which the given gradient is none that the loss leaves open."""
@@ -128,7 +132,7 @@ def at_kinks(case: Case, given: Leaves, beside: Intervals) -> AtKinks:
         if all(_contains(intervals[path], beside[path]) for path in beside):
             return AtKinks(intervals, found)
     wide = {path: (2 * low - high, 2 * high - low) for path, (low, high) in beside.items()}
-    return AtKinks(wide, None)
+    return AtKinks(wide, None, unseen=not found)
 
 
 def _contains(outer: tuple[Any, Any], inner: tuple[Any, Any]) -> bool:
@@ -175,6 +179,8 @@ def contradicted(case: Case, given: Leaves, testimony: Any, precision: Any) -> s
         claimed = witness.inner(given, v)
         rounding = NOISE_FACTOR * epsilon(short) * (length + abs(fine))
         rounding += 8 * epsilon(case.coarsest_in_float64) * abs(here) / SMALL_STEPS[-1]
+        if abs(claimed - fine) > rounding and _jumps(case, v, fine, here):
+            return "the loss jumps at this point: it has no derivative here"
         if not abs(claimed - fine) > rounding + 4 * abs(coarse - fine) + 1e-6 * abs(fine):
             return ""
     return (
@@ -182,6 +188,47 @@ def contradicted(case: Case, given: Leaves, testimony: Any, precision: Any) -> s
         f"and by this gradient it should by {testimony.given:.6g} (Taylor slope "
         f"{testimony.given_slope:.2f}, where that of a derivative is 2)"
     )
+
+
+def _jumps(case: Case, along: Leaves, slope: float, here: float) -> bool:
+    """Is the loss's change across the point, by this slope, still there at next to no distance?"""
+    noise = 64 * epsilon(case.coarsest_in_float64) * abs(here)
+    with float64_rules():
+        change = abs(case.slope(along, NEXT_TO)) * NEXT_TO
+    return change > max(noise, 0.5 * abs(slope) * SMALL_STEPS[-1])
+
+
+def beyond_sides(case: Case, given: Leaves, beside: Intervals) -> str:
+    """Why a gradient at kinks that are not followed may not be called right; empty if it may.
+
+    Along a direction v it has to lie between the loss's two one-sided derivatives: all entries on a
+    kink together, those of one leaf, and the way from autodiff's gradient to the given one.
+    """
+    kinked = {path: np.asarray(low < high) for path, (low, high) in beside.items()}
+    away = {path: given[path] - true for path, true in case.truth.items()}
+    ways = [{p: 1.0 * k * (only in (p, "")) for p, k in kinked.items()} for only in ("", *kinked)]
+    ways.append({p: away[p] * k for p, k in kinked.items()})
+    for along in ways:
+        if not any(one.any() for one in along.values()):
+            continue
+        claimed = witness.inner(given, along)
+        with float64_rules():
+            here = case.value(case.point)
+            steps = [[sign * step for step in SMALL_STEPS] for sign in (1, -1)]
+            sides = [
+                [(case.value(witness.moved(case.point, along, t)) - here) / t for t in side]
+                for side in steps
+            ]
+        low, high = sorted(2 * fine - coarse for coarse, fine in sides)
+        rounding = 16 * epsilon(np.float64) * abs(here) / SMALL_STEPS[-1]
+        slack = rounding + max(abs(coarse - fine) for coarse, fine in sides) + 1e-6 * abs(claimed)
+        if not low - slack <= claimed <= high + slack:
+            return (
+                "the loss has a kink here that cannot be followed: along a direction tried, its "
+                f"one-sided derivatives are {low:.6g} and {high:.6g}, and by this gradient "
+                f"the derivative is {claimed:.6g}"
+            )
+    return ""
 
 
 def right(leaves: tuple[LeafReport, ...]) -> bool:

@@ -45,7 +45,7 @@ from jaxnn.gradcheck.jacobian import (
 )
 from jaxnn.gradcheck.plain import without_rules
 from jaxnn.gradcheck.pullback import Leaves, Misshapen, Pullback, python_floats
-from jaxnn.gradcheck.reference import float64_rules, floating
+from jaxnn.gradcheck.reference import float64_rules, floating, in_all_threads
 from jaxnn.gradcheck.report import NOT_JUDGED, Finding, GradientReport
 from jaxnn.gradcheck.rules import backward_misfit, forward_misfit, linearity
 from jaxnn.gradcheck.tree import Tree
@@ -102,7 +102,7 @@ def check_vjp(
     """
     title = _name(function)
     args = python_floats(function, args)
-    with float64_rules(), np.errstate(all="ignore"):
+    with float64_rules(), in_all_threads(), np.errstate(all="ignore"):
         rng = np.random.default_rng(seed)
         try:
             pullback = Pullback(function, args, rng)

@@ -58,11 +58,13 @@ def examine(loss: Loss, point: Point, truth: Point, given: Point) -> Witness:
     """
     found = [_at(loss, point, truth, given, STEPS)]
     for factor in SMALLER[1:]:
-        if found[-1].status in ("confirms", "silent"):
+        if found[-1].status == "silent" or (
+            found[-1].status == "confirms" and not found[-1].slope < 1.5
+        ):
             break
         found.append(_at(loss, point, truth, given, factor * STEPS))
     order = ("confirms", "silent", "kink", "disputes")
-    return min(found, key=lambda testimony: order.index(testimony.status))
+    return min(found, key=lambda one: (order.index(one.status), one.slope < 1.5))
 
 
 def _at(loss: Loss, point: Point, truth: Point, given: Point, steps: Float64Array) -> Witness:

@@ -126,8 +126,36 @@ def test_a_smooth_function_of_kinks_is_wrong_neither_by_jax_nor_by_its_derivativ
         return (jax.nn.relu(x) - jax.nn.relu(-x)).sum()
 
     for gradient in (jax.grad(loss), np.ones_like):
-        assert check_gradients(loss, gradient, ZEROS).ok
+        report = check_gradients(loss, gradient, ZEROS)
+        assert report.ok
+        assert "disputes" not in str(report)
     assert not check_gradients(loss, lambda x: np.full(3, 3.0), ZEROS).ok
+
+
+@pytest.mark.parametrize(
+    "largest", [lambda p: jax.lax.top_k(p, 1)[0][0], lambda p: p[jnp.argmax(p)]], ids=str
+)
+def test_a_kink_that_is_not_followed_excuses_nothing_along_directions(largest):
+    """Each entry by itself is possible; all tied entries together move the loss by 1, not by 2."""
+    tied = np.array([1.0, 1.0, 0.0, -1.0])
+    for right in ([1, 0, 0, 0], [0, 1, 0, 0], [0.5, 0.5, 0, 0]):
+        assert check_gradients(largest, lambda p, g=right: np.array(g, float), tied).ok
+    report = check_gradients(largest, lambda p: (p == p.max()) * 1.0, tied)
+    assert not report.ok
+    assert "2" in report.not_judged
+
+
+def test_where_the_loss_jumps_no_gradient_is_right():
+    for gradient in (np.zeros_like, np.ones_like):
+        report = check_gradients(lambda p: jnp.sign(p).sum(), gradient, np.zeros(4))
+        assert not report.ok, str(report)
+    at = np.array([0.0, 0.3])
+    assert "jumps" in check_gradients(lambda p: jnp.sign(p).sum(), np.zeros_like, at).not_judged
+    # Beside the jumps it has a derivative, however near they are.
+    for at in ([0.3, -0.2], [1e-6, 2.0]):
+        report = check_gradients(lambda p: jnp.sign(p).sum(), np.zeros_like, np.array(at))
+        assert report.ok, str(report)
+        assert report.witness.given_slope > 1.5
 
 
 def test_where_the_loss_jumps_nothing_is_open():

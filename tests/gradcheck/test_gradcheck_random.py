@@ -249,6 +249,20 @@ class Host:
 AT = np.array([0.3, 0.5, 0.7])
 
 
+@pytest.mark.parametrize("factor", [1, 1.01])
+def test_a_callback_of_many_numbers_runs_in_another_thread(factor):
+    """JAX calls the host from a thread of its own, where float64 does not exist by default."""
+    at = np.random.default_rng(0).normal(size=2000).astype(np.float32)
+    op = on_the_host(np.sin, np.cos)
+    hand = jax.custom_vjp(op)
+    hand.defvjp(lambda x: (op(x), x), lambda x, g: (factor * g * jnp.cos(x),))
+    report = jaxnn.check_gradients(lambda w: op(w).sum(), lambda w: factor * np.cos(w), at)
+    assert report.ok == (factor == 1), str(report)
+    report = jaxnn.check_vjp(hand, at)
+    assert report.ok == (factor == 1), str(report)
+    assert jnp.ones(3).dtype == jnp.float32
+
+
 @pytest.mark.parametrize("wrap", [lambda f: f, Host], ids=["functions", "of one name"])
 def test_callbacks_one_after_the_other(wrap):
     """Freed ones leave their address to the next."""
