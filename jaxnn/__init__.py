@@ -4,33 +4,71 @@ The names below are loaded when they are first used, so that `import jaxnn` cost
 """
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from jaxnn.data import Dataset as Dataset
+    from jaxnn.data import load as _load_data
+    from jaxnn.errors import JaxnnError as JaxnnError
+    from jaxnn.gradcheck.check import check_gradients as check_gradients
+    from jaxnn.gradcheck.report import GradientReport as GradientReport
+    from jaxnn.gradcheck.testing import assert_gradients as assert_gradients
+    from jaxnn.gradcheck.testing import assert_vjp as assert_vjp
+    from jaxnn.gradcheck.vjp import check_vjp as check_vjp
+    from jaxnn.nn.mlp import back_propagate as back_propagate
+    from jaxnn.nn.mlp import feed_forward as feed_forward
+    from jaxnn.nn.mlp import gradient as gradient
+    from jaxnn.nn.mlp import init_params as init_params
+    from jaxnn.nn.mlp import loss as loss
+    from jaxnn.nn.optimisers import momentum as momentum
+    from jaxnn.runs.trained import load as load
+    from jaxnn.training.config import Config as Config
+    from jaxnn.training.evaluation import evaluate as evaluate
+    from jaxnn.training.loop import fit as fit
+    from jaxnn.training.step import TrainState as TrainState
+    from jaxnn.training.step import init_state as init_state
+    from jaxnn.training.step import train_epoch as train_epoch
+    from jaxnn.training.step import train_step as train_step
+
+    load_data = _load_data
 
 __version__ = "0.1.0"
 
+#: Where each public name is defined, and by which name.
 _HOME = {
-    "back_propagate": "nn.mlp",
-    "feed_forward": "nn.mlp",
-    "gradient": "nn.mlp",
-    "init_params": "nn.mlp",
-    "loss": "nn.mlp",
-    "momentum": "nn.optimisers",
-    "evaluate": "training.evaluation",
-    "train_epoch": "training.step",
-    "train_step": "training.step",
-    "check_gradients": "gradcheck",
-    "check_vjp": "gradcheck",
-    "GradientReport": "gradcheck",
+    "Config": "training.config:Config",
+    "Dataset": "data:Dataset",
+    "GradientReport": "gradcheck.report:GradientReport",
+    "JaxnnError": "errors:JaxnnError",
+    "TrainState": "training.step:TrainState",
+    "assert_gradients": "gradcheck.testing:assert_gradients",
+    "assert_vjp": "gradcheck.testing:assert_vjp",
+    "back_propagate": "nn.mlp:back_propagate",
+    "check_gradients": "gradcheck.check:check_gradients",
+    "check_vjp": "gradcheck.vjp:check_vjp",
+    "evaluate": "training.evaluation:evaluate",
+    "feed_forward": "nn.mlp:feed_forward",
+    "fit": "training.loop:fit",
+    "gradient": "nn.mlp:gradient",
+    "init_params": "nn.mlp:init_params",
+    "init_state": "training.step:init_state",
+    "load": "runs.trained:load",
+    "load_data": "data:load",
+    "loss": "nn.mlp:loss",
+    "momentum": "nn.optimisers:momentum",
+    "train_epoch": "training.step:train_epoch",
+    "train_step": "training.step:train_step",
 }
 
 __all__ = ["__version__", *_HOME]
 
+if not TYPE_CHECKING:  # a type checker sees the names above, and no others
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module 'jaxnn' has no attribute {name!r}")
-    return getattr(import_module(f"jaxnn.{_HOME[name]}"), name)
+    def __getattr__(name):
+        if name not in _HOME:
+            raise AttributeError(f"module 'jaxnn' has no attribute {name!r}")
+        module, _, attribute = _HOME[name].partition(":")
+        return getattr(import_module(f"jaxnn.{module}"), attribute)
 
-
-def __dir__() -> list[str]:
-    return __all__
+    def __dir__():
+        return __all__

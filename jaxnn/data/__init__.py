@@ -52,6 +52,10 @@ def load(
 
     Raises DataError, in one line, if the data are missing or malformed, and StorageError if the
     disk has no room for such images.
+
+    >>> digits = jaxnn.load_data("digits")
+    >>> digits.x_train.shape, digits.y_test.shape, digits.n_classes
+    ((1438, 64), (359,), 10)
     """
     if data == "digits":
         return _digits()

@@ -52,6 +52,15 @@ def check_gradients(
 
     Raises JaxnnError where nothing can be compared: `loss` is no scalar or not finite, or `params`
     has no real leaf. What `loss` and `gradient` raise themselves is passed on.
+
+    >>> def loss(w, x, y):
+    ...     return jnp.mean((x @ w - y) ** 2)
+    >>> def gradient(w, x, y):
+    ...     return x.T @ (x @ w - y) / len(x)
+    >>> w, x, y = np.array([0.3, 0.7]), np.eye(3, 2), np.array([1.0, 2.0, 3.0])
+    >>> report = jaxnn.check_gradients(loss, gradient, w, x, y)
+    >>> report.ok, [leaf.ratio for leaf in report.leaves]
+    (False, [0.5])
     """
     case = Case(loss, gradient, params, args)
     answer = case.run()

@@ -11,7 +11,12 @@ from jaxnn.gradcheck.vjp import check_vjp
 def assert_gradients(
     loss: Callable[..., Any], gradient: Callable[..., Any], params: Any, *args: Any
 ) -> GradientReport:
-    """`check_gradients`, as an assertion: GradientError, an AssertionError, holds the report."""
+    """`check_gradients`, as an assertion: GradientError, an AssertionError, holds the report.
+
+    >>> def test_the_gradient_of_a_square():
+    ...     jaxnn.assert_gradients(lambda w: jnp.sum(w**2), lambda w: 2 * w, np.array([0.3, 0.7]))
+    >>> test_the_gradient_of_a_square()
+    """
     return check_gradients(loss, gradient, params, *args).raise_if_wrong()
 
 
@@ -22,7 +27,11 @@ def assert_vjp(
     derivative_of: Callable[..., Any] | None = None,
     cotangent: Callable[..., Any] | None = None,
 ) -> GradientReport:
-    """`check_vjp`, as an assertion."""
+    """`check_vjp`, as an assertion.
+
+    >>> jaxnn.assert_vjp(jnp.tanh, np.array([0.3, 0.7])).ok
+    True
+    """
     report = check_vjp(
         function, *args, reference=reference, derivative_of=derivative_of, cotangent=cotangent
     )

@@ -99,6 +99,13 @@ def check_vjp(
 
     Raises JaxnnError where no argument or no result is a real number, one is complex, a result is
     not finite, or jax cannot differentiate the function at all.
+
+    >>> @jax.custom_vjp
+    ... def cube(x):
+    ...     return x**3
+    >>> cube.defvjp(lambda x: (cube(x), x), lambda x, ct: (ct * 3 * x,))
+    >>> jaxnn.check_vjp(cube, np.array([0.5, 2.0])).ok
+    False
     """
     title = _name(function)
     args = python_floats(function, args)

@@ -1,18 +1,29 @@
 """A trained network read back from the folder of its run, for whatever comes after training."""
 
 import math
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from numpy.typing import ArrayLike, NDArray
 
 from jaxnn.data.framing import Frame, like_mnist
 from jaxnn.data.look import Look
 from jaxnn.errors import CheckpointError, UsageError
 from jaxnn.io import arrayfile
+from jaxnn.nn.activations import ACTIVATIONS
+from jaxnn.nn.ensemble import logits
+from jaxnn.nn.losses import softmax
 from jaxnn.nn.mlp import Params
 from jaxnn.runs import checkpoint, layout
 from jaxnn.runs import folder as runs
 from jaxnn.runs.folder import Run
+from jaxnn.training.config import Config
 from jaxnn.training.loop import best_epoch, state_shapes
 
 #: The figures that are shown of a finished run, and held against a new evaluation.
@@ -42,13 +53,68 @@ class Trained(NamedTuple):
     look: Look | None
     result: dict[str, Any] | None
 
+    @property
+    def config(self) -> Config:
+        """What the network was trained with."""
+        return self.run.config
 
-def load(folder: Path, notice: Callable[[str], None]) -> Trained:
+    def logits(self, X: ArrayLike) -> Array:
+        """Z_L (n, C) of inputs X (n, n_x) or (n, h, w) on the scale of the training data.
+
+        The scale is the one that the run has recorded: whole numbers up to white, or [0, 1].
+        Raises `UsageError` for another number of inputs or another scale.
+        """
+        found = np.asarray(X)
+        n_x = self.run.data["n_x"]
+        if found.ndim < 2 or math.prod(found.shape[1:]) != n_x:
+            raise UsageError(
+                f"expected inputs of shape (n, {n_x}), or images of so many pixels, found "
+                f"{found.shape}"
+            )
+        inputs = self._in_unit(found.reshape(len(found), n_x))
+        params = jax.tree.map(jnp.asarray, self.params)
+        return logits(params, jnp.asarray(inputs), ACTIVATIONS[self.config.activation])
+
+    def predict_proba(self, X: ArrayLike) -> NDArray[np.float32]:
+        """A_L = softmax(Z_L), (n, C): the probability of each class, for X as in `logits`."""
+        return np.asarray(softmax(self.logits(X)))
+
+    def predict(self, X: ArrayLike) -> NDArray[np.int32]:
+        """The most probable class of each input, (n,), for X as in `logits`."""
+        return np.asarray(self.logits(X).argmax(axis=1), np.int32)
+
+    def _in_unit(self, values: NDArray[Any]) -> NDArray[np.float32]:
+        if self.look is not None:
+            taken = self.look.taken(values)
+        else:  # an older run has no record of a scale
+            taken = values.astype(np.float32) if values.min() >= 0 and values.max() <= 1 else None
+        if taken is None:
+            raise UsageError(
+                "expected inputs on the scale of the training data, found values from "
+                f"{values.min():g} to {values.max():g} ({values.dtype})"
+            )
+        return taken
+
+
+def _warn(line: str) -> None:
+    warnings.warn(line, stacklevel=3)
+
+
+def load(folder: str | Path, notice: Callable[[str], None] = _warn) -> Trained:
     """The network of a finished run, or that of an unfinished one as far as it has come.
 
-    An unfinished run is said to be so to `notice`. Raises `UsageError` where there is no folder,
-    and `CheckpointError` where it holds no run or a damaged file.
+    It predicts arrays as it was trained: `load("runs/my-run").predict(X)`. An unfinished run is
+    said to be so to `notice`, by default as a warning. Raises `UsageError` where there is no
+    folder, and `CheckpointError` where it holds no run or a damaged file.
+
+    >>> network = jaxnn.load(run)
+    >>> network.config.n_h
+    (24,)
+    >>> images = jaxnn.load_data("digits").x_test
+    >>> bool((network.predict(images) == network.predict_proba(images).argmax(axis=1)).all())
+    True
     """
+    folder = Path(folder)
     if not folder.is_dir():
         raise UsageError(f"{folder}: expected the folder of a run, found none")
     if (folder / layout.RESULT).exists() or not (folder / layout.CHECKPOINTS).is_dir():
