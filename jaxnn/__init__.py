@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from jaxnn.training.config import Config as Config
     from jaxnn.training.evaluation import evaluate as evaluate
     from jaxnn.training.loop import fit as fit
+    from jaxnn.training.program import Hyperparameters as Hyperparameters
+    from jaxnn.training.program import Program as Program
     from jaxnn.training.step import TrainState as TrainState
     from jaxnn.training.step import init_state as init_state
     from jaxnn.training.step import train_epoch as train_epoch
@@ -39,7 +41,9 @@ _HOME = {
     "Config": "training.config:Config",
     "Dataset": "data:Dataset",
     "GradientReport": "gradcheck.report:GradientReport",
+    "Hyperparameters": "training.program:Hyperparameters",
     "JaxnnError": "errors:JaxnnError",
+    "Program": "training.program:Program",
     "TrainState": "training.step:TrainState",
     "assert_gradients": "gradcheck.testing:assert_gradients",
     "assert_vjp": "gradcheck.testing:assert_vjp",

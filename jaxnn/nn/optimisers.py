@@ -31,6 +31,12 @@ def momentum(lr: LearningRate, beta: Array | float) -> optax.GradientTransformat
 
     `optax.sgd(lr, momentum=beta)` is another rule: it leaves out the factor 1 − β, so its step is
     1/(1 − β) times as long.
+
+    >>> rule = jaxnn.momentum(lr=0.5, beta=0.9)
+    >>> V = rule.init(jnp.zeros(2))
+    >>> step, V = rule.update(jnp.array([1.0, -2.0]), V)
+    >>> np.round(step, 3).tolist() == np.float32([-0.05, 0.1]).tolist()
+    True
     """
     return optax.chain(velocity(beta), optax.scale_by_learning_rate(lr))
 

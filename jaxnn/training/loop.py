@@ -210,6 +210,13 @@ def fit(
     any `progress` repeats the uninterrupted run bit for bit, on the same machine and versions.
 
     Raises `TrainingDivergedError` in the epoch after which a loss is not finite.
+
+    >>> digits = jaxnn.load_data("digits")
+    >>> for progress in jaxnn.fit(digits, jaxnn.Config(n_h=(24,), epochs=2, batch_size=16)):
+    ...     record = progress.history[-1]
+    ...     print(record["epoch"], record["test_accuracy"] > 0.1)
+    1 True
+    2 True
     """
     state, history, best = progress or start(config, dataset.n_x, dataset.n_classes)
     engine = engine or resident(dataset, config)

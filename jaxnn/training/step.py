@@ -40,7 +40,11 @@ class TrainState(NamedTuple):
 def init_state(
     params: Params, hyper: Hyperparameters, optimiser: Optimiser = momentum
 ) -> TrainState:
-    """The state before the first step. With `hyper.average`, it has a running mean."""
+    """The state before the first step. With `hyper.average`, it has a running mean.
+
+    >>> hyper = jaxnn.Hyperparameters.of(jaxnn.Config(lr=0.5, beta=0.9))
+    >>> state = jaxnn.init_state(jaxnn.init_params(jax.random.key(0), (784, 64, 10)), hyper)
+    """
     average = None if hyper.average is None else jax.tree.map(jnp.copy, params)
     return TrainState(params, optimiser(**hyper.optimiser).init(params), average)
 
@@ -60,6 +64,14 @@ def train_step(
     `key` is what distortions and dropout draw from: in an epoch, `step_key`. A teacher sees the
     distorted images. The state is donated: its buffers are reused for the result. Raises ValueError
     where a term of `hyper` lacks its key or its `image_shape`.
+
+    >>> hyper = jaxnn.Hyperparameters.of(jaxnn.Config(lr=0.5, beta=0.9))
+    >>> state = jaxnn.init_state(jaxnn.init_params(jax.random.key(0), (784, 64, 10)), hyper)
+    >>> before = float(jaxnn.loss(state.params, X, Y))
+    >>> for _ in range(3):
+    ...     state = jaxnn.train_step(state, X, Y, hyper)
+    >>> float(jaxnn.loss(state.params, X, Y)) < before
+    True
     """
     lay = program.in_memory
     stepped: TrainState = lay(_step(lay(state), X, Y, hyper, key, program))
@@ -89,6 +101,13 @@ def train_epoch(
     their turns; by default it is `permutation(key, n)`. Where `program.batch_size` does not divide
     their number, the rest is a last, smaller batch: its mean is over its own examples. Each batch
     is a `train_step` with its `step_key`. The state is donated.
+
+    >>> digits = jaxnn.load_data("digits")
+    >>> hyper = jaxnn.Hyperparameters.of(jaxnn.Config())
+    >>> state = jaxnn.init_state(jaxnn.init_params(jax.random.key(0), (64, 24, 10)), hyper)
+    >>> images, labels = jnp.asarray(digits.x_train), jnp.asarray(digits.y_train)
+    >>> key = jax.random.key(1)
+    >>> state = jaxnn.train_epoch(state, images, labels, jnp.float32(digits.scale), key, hyper)
     """
     order = permutation(key, len(images)) if order is None else order
     n, batch_size = len(order), program.batch_size
