@@ -114,7 +114,7 @@ def _drawn(
 ) -> TrainState:
     if seeds.ndim:
         return jax.vmap(lambda seed: _drawn(seed, hyper, sizes, initialiser, optimiser))(seeds)
-    key = jax.random.fold_in(jax.random.key(seeds), 0)
+    key = jax.random.fold_in(jax.random.key(seeds, impl="threefry2x32"), 0)
     return init_state(init_params(key, sizes, initialiser), hyper, optimiser)
 
 
@@ -137,7 +137,9 @@ def _lot(seeds: Array, epoch: int, n: int) -> tuple[Array, Array]:
     if seeds.ndim:
         several: tuple[Array, Array] = jax.vmap(lambda seed: _lot(seed, epoch, n))(seeds)
         return several
-    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seeds), 1), epoch)
+    key = jax.random.fold_in(
+        jax.random.fold_in(jax.random.key(seeds, impl="threefry2x32"), 1), epoch
+    )
     return key, permutation(key, n)
 
 

@@ -303,6 +303,13 @@ def test_the_flags_reach_the_examination(monkeypatch):
     assert seen == [(Path("mine.py"), expected)]
 
 
+def test_what_cannot_be_judged_is_neither_right_nor_wrong_to_a_shell(monkeypatch, capsys):
+    report = GradientReport(False, (), not_judged="the loss is another one in float64")
+    monkeypatch.setattr(homework, "check_homework", lambda path, setting: report)
+    assert check_gradients.main(["mine.py"]) == 2
+    assert "CANNOT BE JUDGED" in capsys.readouterr().out
+
+
 def test_our_own_network_can_be_found_wrong(monkeypatch, capsys):
     """Not a wrong line of its table, but a wrong network: db1 with another sign."""
     right = mlp.back_propagate

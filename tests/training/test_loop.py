@@ -133,3 +133,12 @@ def test_the_defaults_are_the_documents():
     assert Program.of(Config(), small.dataset()) == Program()
     assert INITIALISERS[Config().init] is document
     assert Config.from_dict(Config().to_dict()) == Config()
+
+
+def test_the_random_numbers_are_the_same_whatever_the_process_draws_with():
+    """A notebook may have set another generator for its own numbers."""
+    data = small.dataset()
+    *_, expected = fit(data, small.CONFIG)
+    with jax.default_prng_impl("rbg"):
+        *_, found = fit(data, small.CONFIG)
+    assert same_bits(found.state.params, expected.state.params)
