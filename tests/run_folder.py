@@ -10,7 +10,7 @@ from jaxnn.report import console as display
 from jaxnn.runs import folder as runs
 from jaxnn.runs import results
 from jaxnn.training.config import Config
-from jaxnn.training.loop import Progress, fit, start
+from jaxnn.training.loop import Snapshot, fit, start
 
 CONFIG = Config(epochs=12, batch_size=16, n_h=(24,))
 
@@ -21,7 +21,7 @@ def digits() -> Dataset:
 
 
 @functools.cache
-def _epochs(config: Config) -> tuple[Progress, ...]:
+def _epochs(config: Config) -> tuple[Snapshot, ...]:
     dataset = digits()
     training_set = dataset
     if config.validation is not None:
@@ -33,8 +33,8 @@ def _epochs(config: Config) -> tuple[Progress, ...]:
 def unfinished(folder: Path, config: Config = CONFIG, epochs: int = 3) -> Path:
     """Interrupted after that many epochs."""
     run = runs.create(str(folder), config, runs.describe(digits(), "digits"))
-    for progress in _epochs(config)[: epochs + 1]:
-        runs.save(run, progress)
+    for snapshot in _epochs(config)[: epochs + 1]:
+        runs.save(run, snapshot)
     return folder
 
 
@@ -42,17 +42,17 @@ def finished(folder: Path, config: Config = CONFIG) -> Path:
     """With its parameters, table and figures."""
     dataset = digits()
     run = runs.create(str(folder), config, runs.describe(dataset, "digits"))
-    for progress in _epochs(config):
-        runs.save(run, progress)
-    test = results.test(dataset, config, progress.chosen)
+    for snapshot in _epochs(config):
+        runs.save(run, snapshot)
+    test = results.test(dataset, config, snapshot.eval_params)
     classes = results.report(dataset, test)
     result = {
-        **results.figures(dataset, config, progress, test, classes),
+        **results.figures(dataset, config, snapshot, test, classes),
         "member_accuracies": [],
         "total_seconds": time.perf_counter(),
         "resumed_after": 0,
         "gradient_check": {"ok": True, "max_relative_error": 1.5e-7},
         "versions": run.versions,
     }
-    runs.finish(run, progress.chosen, result, display.table(classes, test.accuracy))
+    runs.finish(run, snapshot.eval_params, result, display.table(classes, test.accuracy))
     return folder

@@ -23,10 +23,17 @@ from jaxnn.runs.folder import Run
 from jaxnn.runs.metrics import Report
 from jaxnn.training.config import Config
 from jaxnn.training.evaluation import Evaluation
-from jaxnn.training.feeding import Feed, fed
-from jaxnn.training.loop import Engine, Progress, compile_evaluation, lot, resident, start
+from jaxnn.training.loop import (
+    Engine,
+    Snapshot,
+    compile_evaluation,
+    epoch_key_and_order,
+    resident,
+    start,
+)
 from jaxnn.training.objective import dropout_masks, loss_of, targets_of, unit_interval
 from jaxnn.training.program import Hyperparameters, Program, Teacher
+from jaxnn.training.streaming import Streaming, streamed
 
 #: Examples that the gradients are verified on.
 VERIFIED_ROWS = 64
@@ -48,12 +55,12 @@ def compiling(
     training_set: Dataset,
     config: Config,
     teacher: Teacher | None = None,
-    to: Feed | None = None,
+    to: Streaming | None = None,
 ) -> Future[Engine]:
     """The program of an epoch, compiled while other work goes on.
 
-    The data lie on one device, or are fed to several, or piece by piece, as `to` says. Programs
-    that are needed after the first epoch are compiled beside that of the epoch.
+    The data lie on one device, or are streamed to several, or piece by piece, as `to` says.
+    Programs that are needed after the first epoch are compiled beside that of the epoch.
 
     XLA compiles outside Python's lock: with a second core, verification costs no time.
     """
@@ -70,9 +77,9 @@ def compiling(
         return engine._replace(evaluate=evaluation)
 
     if to is not None:
-        future = workers.submit(fed, training_set, config, to, teacher)
+        future = workers.submit(streamed, training_set, config, to, teacher)
     else:
-        drawing = workers.submit(lot, config, 1, training_set.n_train)
+        drawing = workers.submit(epoch_key_and_order, config, 1, training_set.n_train)
         future = workers.submit(on_one_device)
         evaluating = workers.submit(compile_evaluation, training_set, config)
     workers.shutdown(wait=False)
@@ -144,7 +151,7 @@ def verify(training_set: Dataset, config: Config, teacher: Teacher | None = None
 def conclude(
     run: Run,
     dataset: Dataset,
-    progress: Progress,
+    snapshot: Snapshot,
     check: GradientReport,
     seconds: float,
     resumed_after: int = 0,
@@ -155,19 +162,19 @@ def conclude(
 
     Raises `StorageError` where they cannot be written: the trained network is in its checkpoint.
     """
-    test = results.test(dataset, run.config, progress.chosen)
+    test = results.test(dataset, run.config, snapshot.eval_params)
     classes = results.report(dataset, test)
     table = display.table(classes, test.accuracy)
     result = {
-        **results.figures(dataset, run.config, progress, test, classes),
-        "member_accuracies": results.member_accuracies(dataset, run.config, progress.chosen),
+        **results.figures(dataset, run.config, snapshot, test, classes),
+        "member_accuracies": results.member_accuracies(dataset, run.config, snapshot.eval_params),
         "total_seconds": seconds,
         "resumed_after": resumed_after,
         "gradient_check": {"ok": check.ok, "max_relative_error": check.max_relative_error},
         "versions": run.versions,
     }
     try:
-        runs.finish(run, progress.chosen, result, table)
+        runs.finish(run, snapshot.eval_params, result, table)
     except OSError as error:
         raise StorageError(
             f"{run.folder}: cannot write the results: {error.strerror}; the trained network is in "
@@ -177,7 +184,7 @@ def conclude(
 
 
 def illustrate(
-    run: Run, dataset: Dataset, progress: Progress, conclusion: Conclusion, wanted: bool
+    run: Run, dataset: Dataset, snapshot: Snapshot, conclusion: Conclusion, wanted: bool
 ) -> None:
     """The pictures, if they are wanted, and `report.html`. Raises `StorageError`."""
     pictures = plots.draw_nothing(run.folder)
@@ -185,15 +192,15 @@ def illustrate(
         pictures = plots.draw_run(
             run.folder,
             dataset.name,
-            progress.history,
+            snapshot.history,
             dataset.x_test,
             dataset.y_test,
             np.asarray(conclusion.test.logits),
-            np.asarray(progress.chosen["W1"]).reshape(-1, dataset.n_x),
+            np.asarray(snapshot.eval_params["W1"]).reshape(-1, dataset.n_x),
             dataset.image_shape,
             _distorted(dataset, run.config),
         )
-    report.write(run.folder, conclusion.result, conclusion.classes, progress.history, pictures)
+    report.write(run.folder, conclusion.result, conclusion.classes, snapshot.history, pictures)
 
 
 def _distorted(dataset: Dataset, config: Config) -> tuple[plots.Array, plots.Array] | None:

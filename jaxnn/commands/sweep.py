@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from jaxnn.data import Dataset
     from jaxnn.gradcheck import GradientReport
     from jaxnn.training.grid import Point
-    from jaxnn.training.sweep import Standing
+    from jaxnn.training.sweep import SweepStatus
 
 DESCRIPTION = """\
 Train a network for every combination of the values given, and for several seeds each, in one
@@ -113,8 +113,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     latest, status = None, 0
     try:
         steps = until_interrupted(sweep.sweep(dataset, configs, memory))
-        for standing in sweep_report.epochs(steps, configs):
-            latest = standing
+        for now in sweep_report.epochs(steps, configs):
+            latest = now
     except Interrupted as interrupted:
         status = interrupted.exit_status
     except BaseException:
@@ -163,7 +163,7 @@ def report(
     folder: Path,
     dataset: "Dataset",
     args: argparse.Namespace,
-    latest: "Standing",
+    latest: "SweepStatus",
     checks: Mapping[Config, "GradientReport"],
     begun: float,
 ) -> None:
@@ -194,7 +194,7 @@ def keep(
     folder: Path,
     dataset: "Dataset",
     data: dict[str, Any],
-    latest: "Standing",
+    latest: "SweepStatus",
     best: "Point",
     checks: Mapping[Config, "GradientReport"],
     begun: float,
@@ -209,21 +209,21 @@ def keep(
     from jaxnn.training.grid import best_run, groups
 
     config = best_run(best)
-    progress = latest.progress(config)
+    snapshot = latest.snapshot(config)
     run = runs.create(str(folder / sweep_report.BEST), config, data)
     with runs.locked(run.folder):
-        runs.save(run, progress)
-        runs.reopen(run, progress)
+        runs.save(run, snapshot)
+        runs.reopen(run, snapshot)
         sweep_report.choice(best, config)
         guess, chosen = guessing.of_labels(dataset.y_train), best.runs[config]
         if guessing.is_no_better(chosen, guess):
             display.advise(guessing.line(chosen, guess, config))
-        if len(progress.history) < config.epochs:
+        if len(snapshot.history) < config.epochs:
             ended = "the sweep ends here, and its best network is saved"
-            display.how_to_resume(run, progress, ended)
+            display.how_to_resume(run, snapshot, ended)
             return
         check = next(checks[group[0]] for group in groups([*checks, config]) if config in group)
         seconds = time.perf_counter() - begun
-        conclusion = experiment.conclude(run, dataset, progress, check, seconds)
+        conclusion = experiment.conclude(run, dataset, snapshot, check, seconds)
         display.outcome(conclusion.table, conclusion.result)
-        experiment.illustrate(run, dataset, progress, conclusion, pictures)
+        experiment.illustrate(run, dataset, snapshot, conclusion, pictures)

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from jaxnn.data import Dataset
     from jaxnn.gradcheck import GradientReport
     from jaxnn.runs.folder import Run
-    from jaxnn.training.loop import Engine, Progress
+    from jaxnn.training.loop import Engine, Snapshot
 
 DESCRIPTION = """\
 Train the network of "Build Neural Network from scratch on MNIST Dataset": by default 784-64-10,
@@ -72,7 +72,7 @@ class Start(NamedTuple):
     config: Config
     data: str
     run: "Run | None" = None
-    progress: "Progress | None" = None
+    snapshot: "Snapshot | None" = None
 
 
 def parser() -> cli.Parser:
@@ -165,22 +165,22 @@ def train(given: Mapping[str, Any], options: Options) -> int:
     from jaxnn.commands import experiment
     from jaxnn.report import console
     from jaxnn.runs import folder as runs
-    from jaxnn.training import feeding, loop, mesh
+    from jaxnn.training import loop, mesh, streaming
 
     worker = options.cluster is not None and not processes.writes()
     compilation.keep_programs(data.cache_dir() / "compiled")
     mesh.request(options.devices)
     with ExitStack() as locks:
         start = resumed(given, locks, worker) if "resume" in given else new(given, worker)
-        config, run, progress = start.config, start.run, start.progress
+        config, run, snapshot = start.config, start.run, start.snapshot
         devices = mesh.mesh(options.devices)
         dataset = data.load(start.data, notify=console.notice, memory=options.memory)
         if run:
             runs.require_same_data(run, dataset)
         training_set = agreeing_with_data(dataset, config, given.get("n_x"), options)
-        to = feeding.feed(devices, training_set, config, options.memory)
+        to = streaming.streaming_for(devices, training_set, config, options.memory)
         teacher = runs.load_teacher(run) if run else experiment.teacher(config, dataset)
-        done = len(progress.history) if progress else 0
+        done = len(snapshot.history) if snapshot else 0
         if not worker:
             console.summary(dataset, config, devices, done)
         engine = experiment.compiling(training_set, config, teacher, to)
@@ -189,17 +189,17 @@ def train(given: Mapping[str, Any], options: Options) -> int:
             console.verdict(check)
         if options.cluster:
             processes.require_agreement(config, dataset.fingerprint(), done)
-        progress = progress or loop.start(config, dataset.n_x, dataset.n_classes)
+        snapshot = snapshot or loop.start(config, dataset.n_x, dataset.n_classes)
         if worker:
-            return compute(training_set, config, progress, engine)
+            return compute(training_set, config, snapshot, engine)
         if run:
-            runs.reopen(run, progress)
+            runs.reopen(run, snapshot)
         else:
             run = runs.create(given.get("out"), config, runs.describe(dataset, start.data))
             locks.enter_context(runs.locked(run.folder))
             runs.keep_teacher(run, teacher)
-            runs.save(run, progress)
-        return compute_and_report(run, dataset, training_set, progress, check, engine, options)
+            runs.save(run, snapshot)
+        return compute_and_report(run, dataset, training_set, snapshot, check, engine, options)
 
 
 def new(given: Mapping[str, Any], worker: bool) -> Start:
@@ -220,14 +220,14 @@ def resumed(given: Mapping[str, Any], locks: ExitStack, worker: bool) -> Start:
     folder = Path(given["resume"])
     if not worker:
         locks.enter_context(runs.locked(folder))
-    run, progress = runs.load(folder, console.notice)
+    run, snapshot = runs.load(folder, console.notice)
     run = run._replace(config=agreeing_with_run(run.config, given))
-    if runs.is_complete(run, progress):
+    if runs.is_complete(run, snapshot):
         raise UsageError(
             f"--resume {folder}: all {run.config.epochs} epochs are done; expected --epochs "
-            f"above {len(progress.history)} to train on"
+            f"above {len(snapshot.history)} to train on"
         )
-    return Start(run.config, given.get("data", run.data["argument"]), run, progress)
+    return Start(run.config, given.get("data", run.data["argument"]), run, snapshot)
 
 
 def configuration(base: Config, given: Mapping[str, Any]) -> Config:
@@ -280,13 +280,13 @@ def agreeing_with_data(
 
 
 def compute(
-    training_set: "Dataset", config: Config, progress: "Progress", engine: "Future[Engine]"
+    training_set: "Dataset", config: Config, snapshot: "Snapshot", engine: "Future[Engine]"
 ) -> int:
     """A worker's part in the epochs that are left, of which the first process reports."""
     from jaxnn.training.interrupt import Interrupted, until_interrupted
     from jaxnn.training.loop import fit
 
-    epochs = fit(training_set, config, progress, engine.result())
+    epochs = fit(training_set, config, snapshot, engine.result())
     try:
         for _ in until_interrupted(epochs, processes.any_signal):
             pass
@@ -299,7 +299,7 @@ def compute_and_report(
     run: "Run",
     dataset: "Dataset",
     training_set: "Dataset",
-    latest: "Progress",
+    latest: "Snapshot",
     check: "GradientReport",
     engine: "Future[Engine]",
     options: Options,
@@ -325,8 +325,8 @@ def compute_and_report(
     )
     try:
         with closing(runs.saved(run, shown, options.checkpoint_every)) as saved:
-            for progress in saved:
-                latest = progress
+            for snapshot in saved:
+                latest = snapshot
                 experiment.prepare_conclusion()
     except Interrupted as interrupted:
         console.how_to_resume(run, latest)

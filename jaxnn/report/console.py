@@ -18,7 +18,7 @@ from jaxnn.runs.folder import Run
 from jaxnn.runs.metrics import AVERAGES, COLUMNS, Report
 from jaxnn.training import mesh as parallel
 from jaxnn.training.config import Config
-from jaxnn.training.loop import Progress, Record
+from jaxnn.training.loop import Record, Snapshot
 
 
 def console(**options: Any) -> Console:
@@ -79,7 +79,7 @@ def verdict(check: GradientReport) -> None:
     )
 
 
-def epochs(steps: Iterable[Progress], total: int, done: int) -> Iterator[Progress]:
+def epochs(steps: Iterable[Snapshot], total: int, done: int) -> Iterator[Snapshot]:
     """Pass the epochs through: a line for each, and on a terminal a bar with the time left."""
     out = console()
     bar = progress.Progress(
@@ -110,7 +110,7 @@ def _line(record: Record, total: int) -> str:
     )
 
 
-def how_to_resume(run: Run, progress: Progress, saved: str = "everything is saved") -> None:
+def how_to_resume(run: Run, progress: Snapshot, saved: str = "everything is saved") -> None:
     """After an interruption: what is saved, and the command that goes on.
 
     On standard error where standard output has no reader any more.
@@ -123,7 +123,7 @@ def how_to_resume(run: Run, progress: Progress, saved: str = "everything is save
     )
 
 
-def ended(run: Run, progress: Progress, error: BaseException) -> None:
+def ended(run: Run, progress: Snapshot, error: BaseException) -> None:
     """After an error that nobody expected: what is saved, and the command that goes on."""
     notice(
         f"{type(error).__name__} after epoch {len(progress.history)} of {run.config.epochs}; all "

@@ -25,7 +25,7 @@ from jaxnn.report import console as display
 from jaxnn.report.text import columns
 from jaxnn.training.config import Config
 from jaxnn.training.grid import CONFIDENCE, Interval, Point, best_point, best_run, point_of
-from jaxnn.training.sweep import Standing
+from jaxnn.training.sweep import SweepStatus
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -65,7 +65,7 @@ def choice(best: Point, config: Config) -> None:
     )
 
 
-def epochs(steps: Iterable[Standing], configs: Sequence[Config]) -> Iterator[Standing]:
+def epochs(steps: Iterable[SweepStatus], configs: Sequence[Config]) -> Iterator[SweepStatus]:
     """Pass the sweep through: a line for each epoch, and on a terminal a bar with the time left."""
     out = display.console()
     bar = bars.Progress(
@@ -81,30 +81,30 @@ def epochs(steps: Iterable[Standing], configs: Sequence[Config]) -> Iterator[Sta
     with bar:
         task = bar.add_task("training", total=sum(config.epochs for config in configs))
         names = differing(configs)
-        for standing in steps:
-            out.print(_line(standing, names))
-            bar.update(task, completed=standing.done)
-            yield standing
+        for status in steps:
+            out.print(_line(status, names))
+            bar.update(task, completed=status.done)
+            yield status
 
 
-def _line(standing: Standing, names: Sequence[str]) -> str:
-    chunk, epoch, last = standing.chunk, standing.epoch, standing.chunk[0].epochs
-    numbers = f"runs {standing.first + 1} to {standing.first + len(chunk)} of "
-    start = f"{numbers}{len(standing.histories)}: epoch {epoch:>{len(str(last))}}/{last}"
+def _line(status: SweepStatus, names: Sequence[str]) -> str:
+    chunk, epoch, last = status.chunk, status.epoch, status.chunk[0].epochs
+    numbers = f"runs {status.first + 1} to {status.first + len(chunk)} of "
+    start = f"{numbers}{len(status.histories)}: epoch {epoch:>{len(str(last))}}/{last}"
     losses = {
-        config: standing.histories[config][-1]["validation_loss"]
+        config: status.histories[config][-1]["validation_loss"]
         for config in chunk
-        if config not in standing.diverged
+        if config not in status.diverged
     }
     if not losses:
-        return f"{start}   every run has diverged   {standing.seconds:.2f} s"
+        return f"{start}   every run has diverged   {status.seconds:.2f} s"
     best = min(losses, key=lambda config: losses[config])
     which = ", ".join(f"{name} {shown(getattr(best, name))}" for name in names)
     lost = f", {len(chunk) - len(losses)} diverged" if len(losses) < len(chunk) else ""
     return (
         f"{start}   validation loss: mean {np.mean(list(losses.values())):.4f}, lowest "
         f"{losses[best]:.4f} ({which}, seed {best.seed}){lost}   "
-        f"{standing.seconds:.2f} s"
+        f"{status.seconds:.2f} s"
     )
 
 
@@ -158,11 +158,11 @@ def shown(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def figures(standing: Standing, points: Sequence[Point]) -> dict[str, Any]:
+def figures(status: SweepStatus, points: Sequence[Point]) -> dict[str, Any]:
     """What `results.json` says of the points and of the best run; losses in nats."""
     best = best_point(points)
     return {
-        "complete": standing.done == standing.total,
+        "complete": status.done == status.total,
         "confidence": CONFIDENCE,
         "best": None if best is None else {"config": best_run(best).to_dict(), "folder": BEST},
         "points": [
@@ -173,11 +173,11 @@ def figures(standing: Standing, points: Sequence[Point]) -> dict[str, Any]:
                 "runs": [
                     {
                         "seed": config.seed,
-                        "epochs": len(standing.histories[config]),
-                        "diverged_in_epoch": standing.diverged.get(config),
+                        "epochs": len(status.histories[config]),
+                        "diverged_in_epoch": status.diverged.get(config),
                         "chosen": dict(point.runs[config]) if config in point.runs else None,
                     }
-                    for config in standing.histories
+                    for config in status.histories
                     if point_of(config) == point.config
                 ],
             }
@@ -213,7 +213,7 @@ def heat_map(points: Sequence[Point], name: str) -> "Figure":
 
 def write(
     folder: Path,
-    standing: Standing,
+    status: SweepStatus,
     points: Sequence[Point],
     more: Mapping[str, Any],
     name: str,
@@ -222,13 +222,13 @@ def write(
     """Table, histories, heat map and, last of all, the figures. Raises `StorageError`."""
     lines = (
         json.dumps({"config": config.to_dict(), "history": history}, allow_nan=False) + "\n"
-        for config, history in standing.histories.items()
+        for config, history in status.histories.items()
     )
     try:
         write_bytes(folder / TABLE, table(points).encode())
         write_bytes(folder / HISTORIES, "".join(lines).encode())
         if pictures and best_point(points):
             canvas.write(folder / HEAT_MAP, lambda: heat_map(points, name))
-        write_json(folder / RESULTS, {**more, **figures(standing, points)})
+        write_json(folder / RESULTS, {**more, **figures(status, points)})
     except OSError as error:
         raise StorageError(f"{folder}: cannot write the results: {error.strerror}") from error

@@ -45,7 +45,7 @@ from jaxnn.runs.layout import (
     TEACHER,
 )
 from jaxnn.training.config import Config, unknown
-from jaxnn.training.loop import Progress, Record, state_shapes
+from jaxnn.training.loop import Record, Snapshot, state_shapes
 from jaxnn.training.program import Teacher
 
 CHECKPOINTS_KEPT = 2
@@ -139,7 +139,7 @@ def create(out: str | None, config: Config, data: dict[str, Any]) -> Run:
     return run
 
 
-def saved(run: Run, steps: Iterable[Progress], every: Interval) -> Generator[Progress, None, None]:
+def saved(run: Run, steps: Iterable[Snapshot], every: Interval) -> Generator[Snapshot, None, None]:
     """Pass the epochs through, each with its line of history written, and its checkpoint if due.
 
     The last epoch has its checkpoint however the steps end, or whoever takes them: done, with any
@@ -147,13 +147,13 @@ def saved(run: Run, steps: Iterable[Progress], every: Interval) -> Generator[Pro
     """
     unsaved, epochs, begun = None, 0, time.monotonic()
     try:
-        for progress in steps:
-            unsaved, epochs = progress, epochs + 1
-            record(run, progress)
+        for snapshot in steps:
+            unsaved, epochs = snapshot, epochs + 1
+            record(run, snapshot)
             if every.is_over(epochs, time.monotonic() - begun):
-                keep(run, progress)
+                keep(run, snapshot)
                 unsaved, epochs, begun = None, 0, time.monotonic()
-            yield progress
+            yield snapshot
     except StorageError:
         raise
     except BaseException:
@@ -164,27 +164,27 @@ def saved(run: Run, steps: Iterable[Progress], every: Interval) -> Generator[Pro
         keep(run, unsaved)
 
 
-def save(run: Run, progress: Progress) -> None:
+def save(run: Run, snapshot: Snapshot) -> None:
     """The epoch's line of history and its checkpoint."""
-    record(run, progress)
-    keep(run, progress)
+    record(run, snapshot)
+    keep(run, snapshot)
 
 
-def record(run: Run, progress: Progress) -> None:
+def record(run: Run, snapshot: Snapshot) -> None:
     """The epoch's line of history, if there was an epoch. Raises `StorageError` as `keep` does."""
-    with _rescuing(run, progress):
-        if progress.history:
-            append_line(run.folder / HISTORY, json.dumps(progress.history[-1], allow_nan=False))
+    with _rescuing(run, snapshot):
+        if snapshot.history:
+            append_line(run.folder / HISTORY, json.dumps(snapshot.history[-1], allow_nan=False))
 
 
-def keep(run: Run, progress: Progress) -> None:
+def keep(run: Run, snapshot: Snapshot) -> None:
     """A checkpoint; older ones than the last but one go.
 
     Raises `StorageError` where it cannot be written. The checkpoints before it are left alone, and
     the new state is kept in a temporary folder if that is possible.
     """
-    with _rescuing(run, progress):
-        _write_checkpoint(run, progress)
+    with _rescuing(run, snapshot):
+        _write_checkpoint(run, snapshot)
     for old in _checkpoints(run.folder)[:-CHECKPOINTS_KEPT]:
         with suppress(OSError):  # one checkpoint too many does no harm
             old.unlink()
@@ -211,7 +211,7 @@ def load_teacher(run: Run) -> Teacher | None:
     )
 
 
-def load(folder: Path, notice: Any) -> tuple[Run, Progress]:
+def load(folder: Path, notice: Any) -> tuple[Run, Snapshot]:
     """The run in `folder` and its latest whole state.
 
     A damaged checkpoint is named to `notice` and the one before it taken. Raises `CheckpointError`
@@ -225,12 +225,12 @@ def load(folder: Path, notice: Any) -> tuple[Run, Progress]:
         )
     for path in reversed(paths):
         try:
-            run, progress = _read_checkpoint(folder, path)
+            run, snapshot = _read_checkpoint(folder, path)
         except CheckpointError as error:
             notice(f"{error}; trying the checkpoint before it")
             continue
         _require_same_settings(folder / CONFIG, run.config)
-        return run, progress
+        return run, snapshot
     raise CheckpointError(f"{folder}: none of its {len(paths)} checkpoints is whole")
 
 
@@ -243,23 +243,23 @@ def require_same_data(run: Run, dataset: Dataset) -> None:
         )
 
 
-def reopen(run: Run, progress: Progress) -> None:
+def reopen(run: Run, snapshot: Snapshot) -> None:
     """Make the folder agree with the state that training goes on from.
 
     The state is saved once more, with the number of epochs now asked for, so that a run that is
     killed before its next checkpoint goes on to as many. The results of fewer epochs stay until
     `finish` replaces them. Raises `UsageError` where the folder cannot be written.
     """
-    lines = (json.dumps(record, allow_nan=False) + "\n" for record in progress.history)
+    lines = (json.dumps(record, allow_nan=False) + "\n" for record in snapshot.history)
     with _writable(run.folder, "resume"):
         _write_config(run)
         write_bytes(run.folder / HISTORY, "".join(lines).encode())
-        _write_checkpoint(run, progress)
+        _write_checkpoint(run, snapshot)
 
 
-def is_complete(run: Run, progress: Progress) -> bool:
+def is_complete(run: Run, snapshot: Snapshot) -> bool:
     """Whether nothing is left to do: no epoch, no result of all epochs and no report of it."""
-    if len(progress.history) < run.config.epochs or not (run.folder / REPORT).exists():
+    if len(snapshot.history) < run.config.epochs or not (run.folder / REPORT).exists():
         return False
     try:
         return bool(json.loads((run.folder / RESULT).read_bytes())["epochs"] == run.config.epochs)
@@ -323,18 +323,18 @@ def _write_config(run: Run) -> None:
     )
 
 
-def _write_checkpoint(run: Run, progress: Progress) -> None:
+def _write_checkpoint(run: Run, snapshot: Snapshot) -> None:
     notes = {
         "config": run.config.to_dict(),
         "data": run.data,
         "versions": run.versions,
-        "history": progress.history,
+        "history": snapshot.history,
     }
-    path = run.folder / CHECKPOINTS / f"epoch-{len(progress.history):06d}.safetensors"
-    checkpoint.save(path, {"state": progress.state, "best": progress.best}, notes)
+    path = run.folder / CHECKPOINTS / f"epoch-{len(snapshot.history):06d}.safetensors"
+    checkpoint.save(path, {"state": snapshot.state, "best": snapshot.best}, notes)
 
 
-def _read_checkpoint(folder: Path, path: Path) -> tuple[Run, Progress]:
+def _read_checkpoint(folder: Path, path: Path) -> tuple[Run, Snapshot]:
     arrays, notes = arrayfile.load(path)
     with sensible_notes(path):
         run = noted(folder, notes)
@@ -344,7 +344,7 @@ def _read_checkpoint(folder: Path, path: Path) -> tuple[Run, Progress]:
         has_best = any(name.startswith("best/") for name in arrays)
         like = {"state": state, "best": state.params if has_best else None}
     restored = checkpoint.restore(path, arrays, like)
-    return run, Progress(restored["state"], history, restored["best"])
+    return run, Snapshot(restored["state"], history, restored["best"])
 
 
 @contextmanager
@@ -433,23 +433,23 @@ def _checkpoints(folder: Path) -> list[Path]:
 
 
 @contextmanager
-def _rescuing(run: Run, progress: Progress) -> Iterator[None]:
+def _rescuing(run: Run, snapshot: Snapshot) -> Iterator[None]:
     """An OSError within becomes a `StorageError` that says where the state is kept instead."""
     try:
         yield
     except OSError as error:
         raise StorageError(
-            f"{run.folder}: cannot write epoch {len(progress.history)}: {error.strerror}; "
-            + _rescue(run, progress)
+            f"{run.folder}: cannot write epoch {len(snapshot.history)}: {error.strerror}; "
+            + _rescue(run, snapshot)
         ) from error
 
 
-def _rescue(run: Run, progress: Progress) -> str:
+def _rescue(run: Run, snapshot: Snapshot) -> str:
     """Keep a state that the run folder has no room for; how to go on, as the end of a sentence."""
     try:
         folder = Path(tempfile.mkdtemp(prefix="jaxnn-rescued-"))
         (folder / CHECKPOINTS).mkdir()
-        _write_checkpoint(run._replace(folder=folder), progress)
+        _write_checkpoint(run._replace(folder=folder), snapshot)
     except OSError as error:
         return (
             f"nor could it be kept elsewhere ({error.strerror}); the checkpoint before is untouched"

@@ -6,12 +6,12 @@ import numpy as np
 
 from jaxnn.data import Dataset
 from jaxnn.nn.activations import ACTIVATIONS
-from jaxnn.nn.ensemble import is_committee
+from jaxnn.nn.ensemble import is_ensemble
 from jaxnn.nn.mlp import Params
 from jaxnn.runs.metrics import Report, classification_report
 from jaxnn.training.config import Config
 from jaxnn.training.evaluation import Evaluation, evaluate
-from jaxnn.training.loop import Progress, best_epoch
+from jaxnn.training.loop import Snapshot, best_epoch
 
 
 def test(dataset: Dataset, config: Config, params: Params) -> Evaluation:
@@ -26,8 +26,8 @@ def test(dataset: Dataset, config: Config, params: Params) -> Evaluation:
 
 
 def member_accuracies(dataset: Dataset, config: Config, params: Params) -> list[float]:
-    """The test accuracy of each network of a committee by itself; none where there is no other."""
-    if not is_committee(params):
+    """The test accuracy of each network of an ensemble by itself; none where there is no other."""
+    if not is_ensemble(params):
         return []
     members = ({name: leaf[i] for name, leaf in params.items()} for i in range(config.committee))
     return [test(dataset, config, member).accuracy for member in members]
@@ -40,14 +40,14 @@ def report(dataset: Dataset, test: Evaluation) -> Report:
 
 
 def figures(
-    dataset: Dataset, config: Config, progress: Progress, test: Evaluation, report: Report
+    dataset: Dataset, config: Config, snapshot: Snapshot, test: Evaluation, report: Report
 ) -> dict[str, Any]:
     """Losses in nats, accuracies and averages in [0, 1] (weighted by support), seconds of steps.
 
     The training figures are those of the epoch whose parameters were chosen.
     """
-    history = progress.history
-    chosen = history[(best_epoch(history) if progress.best else len(history)) - 1]
+    history = snapshot.history
+    chosen = history[(best_epoch(history) if snapshot.best else len(history)) - 1]
     weighted = report["weighted avg"]
     return {
         "dataset": dataset.name,

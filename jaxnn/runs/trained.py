@@ -125,16 +125,16 @@ def load(folder: str | Path, notice: Callable[[str], None] = _warn) -> Trained:
                 f"and is not finished after {runs.epochs_saved(folder)}"
             )
         return network
-    run, progress = runs.load(folder, notice)
-    epochs = len(progress.history)
+    run, snapshot = runs.load(folder, notice)
+    epochs = len(snapshot.history)
     chosen = (
-        f", that of epoch {best_epoch(progress.history)} by validation" if progress.best else ""
+        f", that of epoch {best_epoch(snapshot.history)} by validation" if snapshot.best else ""
     )
     notice(
         f"{folder}: not finished: its state after {epochs} of {run.config.epochs} epochs{chosen}"
     )
     with runs.sensible_notes(folder):
-        return Trained(run, progress.chosen, epochs, _frame(run.data), _look(run.data), None)
+        return Trained(run, snapshot.eval_params, epochs, _frame(run.data), _look(run.data), None)
 
 
 def require_frame(trained: Trained) -> Frame:

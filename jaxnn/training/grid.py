@@ -92,7 +92,7 @@ def best_run(point: Point) -> Config:
     return min(point.runs, key=lambda config: float(point.runs[config]["validation_loss"]))
 
 
-def chosen(history: Sequence[Record]) -> Record:
+def best_record(history: Sequence[Record]) -> Record:
     """The record of the first epoch with the lowest validation loss."""
     return history[best_epoch(history) - 1]
 
@@ -114,7 +114,7 @@ def _point(
     histories: Mapping[Config, Sequence[Record]],
     lost: set[Config],
 ) -> Point:
-    runs = {config: chosen(histories[config]) for config in configs if config not in lost}
+    runs = {config: best_record(histories[config]) for config in configs if config not in lost}
     if not runs:
         return Point(at, {}, len(configs), None, None)
     loss, accuracy = (

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from jaxnn.training.config import LEARNING_RATES, Config
 
 if TYPE_CHECKING:
-    from jaxnn.training.loop import Progress
+    from jaxnn.training.loop import Snapshot
 
 #: Steps in which any usual network leaves guessing behind: networks of four sigmoid layers, which
 #: begin on a plateau, take a few hundred. Running means of parameters lag behind by 1/(1 − average)
@@ -47,19 +47,19 @@ def is_no_better(record: Mapping[str, Any], guess: Guess) -> bool:
 
 
 def watched(
-    steps: Iterable["Progress"], labels: NDArray[Any], config: Config, notify: Callable[[str], None]
-) -> Iterator["Progress"]:
+    steps: Iterable["Snapshot"], labels: NDArray[Any], config: Config, notify: Callable[[str], None]
+) -> Iterator["Snapshot"]:
     """Pass the epochs through, and say once if one after the first `STEPS` steps, or the last one
     of a shorter run, is no better than guessing. `labels` are those that the run trains on."""
     guess, said, latest = of_labels(labels), False, None
     patience = STEPS + (LAG / (1 - config.average) if config.average else 0)
-    for progress in steps:
-        latest = progress.history[-1]
+    for snapshot in steps:
+        latest = snapshot.history[-1]
         due = latest["epoch"] * math.ceil(guess.n / config.batch_size) >= patience
         if due and not said and is_no_better(latest, guess):
             notify(line(latest, guess, config))
             said = True
-        yield progress
+        yield snapshot
     if latest and not said and is_no_better(latest, guess):
         notify(line(latest, guess, config))
 

@@ -36,7 +36,7 @@ Record = dict[str, Any]
 SCALAR = jax.ShapeDtypeStruct((), jnp.float32)
 
 
-class Progress(NamedTuple):
+class Snapshot(NamedTuple):
     """Where a run stands: all that is needed to go on, as NumPy arrays.
 
     `history` has a record for every epoch: epoch, train_loss, test_loss, train_accuracy,
@@ -49,7 +49,7 @@ class Progress(NamedTuple):
     best: Params | None = None
 
     @property
-    def chosen(self) -> Params:
+    def eval_params(self) -> Params:
         """The parameters that the run stands for: the best by validation, else the latest."""
         return self.best or self.state.eval_params
 
@@ -58,9 +58,10 @@ class Engine(NamedTuple):
     """What computes a run.
 
     `put` brings (state, training set, held-out set) to where they are needed. `one_epoch` takes
-    (state, images, labels, key, order, done): what `lot` draws, and the share of the epochs that
-    are over. `evaluate` takes (parameters, images, labels), and its result has the bits of
-    `evaluation.evaluate`. `resident` is one device that holds all data; `feeding` has another.
+    (state, images, labels, key, order, done): what `epoch_key_and_order` draws, and the share of
+    the epochs that are over. `evaluate` takes (parameters, images, labels), and its result has the
+    bits of `evaluation.evaluate`. `resident` is one device that holds all data; `streaming` has
+    another.
     """
 
     one_epoch: Callable[..., TrainState]
@@ -71,7 +72,7 @@ class Engine(NamedTuple):
 def initial_state(config: Config, n_x: int, n_classes: int) -> TrainState:
     """Parameters drawn from the seed, and the optimiser at rest.
 
-    Those of a committee have a first axis for its members, whose seeds are `config.seed` and those
+    Those of an ensemble have a first axis for its members, whose seeds are `config.seed` and those
     after it.
     """
     state: TrainState = _drawn_at_once(*_drawn_from(config, n_x, n_classes))
@@ -84,13 +85,13 @@ def state_shapes(config: Config, n_x: int, n_classes: int) -> TrainState:
     return shapes
 
 
-def start(config: Config, n_x: int, n_classes: int) -> Progress:
+def start(config: Config, n_x: int, n_classes: int) -> Snapshot:
     """Before the first epoch."""
-    return Progress(_on_host(initial_state(config, n_x, n_classes)))
+    return Snapshot(_on_host(initial_state(config, n_x, n_classes)))
 
 
 def _seeds(config: Config) -> Any:
-    """One, or one for each member of a committee."""
+    """One, or one for each member of an ensemble."""
     first = np.uint32(config.seed)
     members = first + np.arange(config.committee, dtype=np.uint32)
     return first if config.committee == 1 else members
@@ -124,18 +125,18 @@ _drawn_at_once = jax.jit(
 )
 
 
-def lot(config: Config, epoch: int, n: int) -> tuple[Array, Array]:
+def epoch_key_and_order(config: Config, epoch: int, n: int) -> tuple[Array, Array]:
     """The key of an epoch, from the seed and its number, and the order of its n examples.
 
-    Of a committee, one for each member.
+    Of an ensemble, one for each member.
     """
-    drawn: tuple[Array, Array] = _lot_at_once(_seeds(config), epoch, n)
+    drawn: tuple[Array, Array] = _drawn_key_and_order(_seeds(config), epoch, n)
     return drawn
 
 
-def _lot(seeds: Array, epoch: int, n: int) -> tuple[Array, Array]:
+def _key_and_order(seeds: Array, epoch: int, n: int) -> tuple[Array, Array]:
     if seeds.ndim:
-        several: tuple[Array, Array] = jax.vmap(lambda seed: _lot(seed, epoch, n))(seeds)
+        several: tuple[Array, Array] = jax.vmap(lambda seed: _key_and_order(seed, epoch, n))(seeds)
         return several
     key = jax.random.fold_in(
         jax.random.fold_in(jax.random.key(seeds, impl="threefry2x32"), 1), epoch
@@ -143,7 +144,7 @@ def _lot(seeds: Array, epoch: int, n: int) -> tuple[Array, Array]:
     return key, permutation(key, n)
 
 
-_lot_at_once = jax.jit(_lot, static_argnums=2, compiler_options=LIGHTLY)
+_drawn_key_and_order = jax.jit(_key_and_order, static_argnums=2, compiler_options=LIGHTLY)
 
 
 def resident(dataset: Dataset, config: Config, teacher: Teacher | None = None) -> Engine:
@@ -169,13 +170,14 @@ def epoch_program(
 ) -> Compiled:
     """`train_epoch` for this data and configuration, compiled as their sizes want it.
 
-    Called with (state, images, labels, scale, key, hyper, order): `lot` draws key and order.
+    Called with (state, images, labels, scale, key, hyper, order): `epoch_key_and_order` draws
+    key and order.
     """
     epoch = partial(train_epoch, program=program)
     if config.committee > 1:
         epoch = jax.vmap(epoch, in_axes=(0, None, None, None, 0, None, 0))
     state = state_shapes(config, dataset.n_x, dataset.n_classes)
-    key, order = jax.eval_shape(lambda: _lot(_seeds(config), 0, dataset.n_train))
+    key, order = jax.eval_shape(lambda: _key_and_order(_seeds(config), 0, dataset.n_train))
     images, labels = _shapes(dataset.x_train, dataset.y_train)
     lowered = jax.jit(epoch, donate_argnums=0).lower(
         state, images, labels, SCALAR, key, hyper, order
@@ -201,15 +203,15 @@ def compile_evaluation(dataset: Dataset, config: Config) -> None:
 def fit(
     dataset: Dataset,
     config: Config,
-    progress: Progress | None = None,
+    snapshot: Snapshot | None = None,
     engine: Engine | None = None,
-) -> Iterator[Progress]:
+) -> Iterator[Snapshot]:
     """Train for the epochs that are left, yielding after each.
 
     The default `engine` is `resident`, which is compiled first.
 
     Epoch e is shuffled by a key that depends on the seed and on e alone: a run that goes on from
-    any `progress` repeats the uninterrupted run bit for bit, on the same machine and versions.
+    any `snapshot` repeats the uninterrupted run bit for bit, on the same machine and versions.
 
     Raises `TrainingDivergedError` in the epoch after which a loss is not finite.
 
@@ -220,7 +222,7 @@ def fit(
     1 True
     2 True
     """
-    state, history, best = progress or start(config, dataset.n_x, dataset.n_classes)
+    state, history, best = snapshot or start(config, dataset.n_x, dataset.n_classes)
     engine = engine or resident(dataset, config)
     state, train, held_out = engine.put(
         (state, (dataset.x_train, dataset.y_train), (dataset.x_test, dataset.y_test))
@@ -235,12 +237,13 @@ def fit(
             }
         )
 
-    following = lot(config, len(history) + 1, dataset.n_train)
+    following = epoch_key_and_order(config, len(history) + 1, dataset.n_train)
     while len(history) < config.epochs and not out_of_patience(history, config.patience):
         drawn, done = following, len(history) / config.epochs
         begun = time.perf_counter()
         state = engine.one_epoch(state, *train, *drawn, done)
-        following = lot(config, len(history) + 2, dataset.n_train)  # while the epoch is under way
+        # While the epoch is under way:
+        following = epoch_key_and_order(config, len(history) + 2, dataset.n_train)
         state = jax.block_until_ready(state)
         seconds = time.perf_counter() - begun
         record = {"epoch": len(history) + 1, **measured(state.eval_params), "seconds": seconds}
@@ -248,7 +251,7 @@ def fit(
         history = (*history, record)
         if config.validation and best_epoch(history) == len(history):
             best = _on_host(state.eval_params)
-        yield Progress(_on_host(state), history, best)
+        yield Snapshot(_on_host(state), history, best)
 
 
 def _shapes(*arrays: Any) -> tuple[jax.ShapeDtypeStruct, ...]:

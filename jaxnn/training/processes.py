@@ -1,7 +1,7 @@
 """Several processes, on one machine or many, for one run: how they meet, and how they part.
 
 jax's own runtime joins them: the devices of all make one mesh (`jaxnn.training.mesh`), each process
-gathers the examples of its own devices (`jaxnn.training.feeding`), and the first process alone
+gathers the examples of its own devices (`jaxnn.training.streaming`), and the first process alone
 writes.
 
 When one is lost, the others cannot go on: no step is complete without its share. The runtime then

@@ -37,8 +37,8 @@ from jaxnn.training.config import Config
 from jaxnn.training.evaluation import all_logits, evaluation_slices, score
 from jaxnn.training.grid import best_run, groups, points
 from jaxnn.training.loop import (
-    Progress,
     Record,
+    Snapshot,
     initial_state,
     state_shapes,
 )
@@ -68,7 +68,7 @@ class Members(NamedTuple):
     held: Array
 
 
-class Trained(NamedTuple):
+class SweepState(NamedTuple):
     """What an epoch changes, stacked: the states, and the parameters with the lowest validation
     loss so far, with that loss."""
 
@@ -77,13 +77,13 @@ class Trained(NamedTuple):
     best_loss: Array
 
 
-class Standing(NamedTuple):
+class SweepStatus(NamedTuple):
     """Where a sweep stands, after an `epoch` of the `chunk` of runs that begins at number `first`.
 
     `done` of `total` epochs of single networks are over; this one took so many `seconds` for all of
-    its runs. `histories` has the records of every run so far (as `fit.Progress` has them; a
+    its runs. `histories` has the records of every run so far (as `loop.Snapshot` has them; a
     record's seconds are the run's share of the program's). A run in `diverged` ends before the
-    epoch that this names. `progress` gives the state of a point's best run by validation loss,
+    epoch that this names. `snapshot` gives the state of a point's best run by validation loss,
     until the sweep goes on.
     """
 
@@ -95,7 +95,7 @@ class Standing(NamedTuple):
     total: int
     histories: Mapping[Config, tuple[Record, ...]]
     diverged: Mapping[Config, int]
-    progress: Callable[[Config], Progress]
+    snapshot: Callable[[Config], Snapshot]
 
 
 def use_every_core(runs: int) -> None:
@@ -113,7 +113,7 @@ def sweep(
     configs: Sequence[Config],
     memory: int | None = None,
     devices: Sequence[jax.Device] | None = None,
-) -> Iterator[Standing]:
+) -> Iterator[SweepStatus]:
     """Train every run, yielding after each epoch of each chunk.
 
     `dataset` is whole; each of `configs`, which are distinct, says how much is held out for
@@ -125,7 +125,7 @@ def sweep(
     memory = memory or _allowance(devices)
     histories: dict[Config, tuple[Record, ...]] = dict.fromkeys(configs, ())
     diverged: dict[Config, int] = {}
-    kept: dict[Config, Progress] = {}
+    kept: dict[Config, Snapshot] = {}
     total, done, first = sum(config.epochs for config in configs), 0, 0
 
     for group in groups(configs):
@@ -141,11 +141,11 @@ def sweep(
                 trained, measures = program.measure(trained, members)
                 _note(chunk, epoch, measures, seconds, histories, diverged)
                 done += len(chunk)
-                progress = partial(_progress, kept, chunk, trained, histories)
-                yield Standing(
-                    chunk, first, epoch, seconds, done, total, histories, diverged, progress
+                snapshot = partial(_snapshot, kept, chunk, trained, histories)
+                yield SweepStatus(
+                    chunk, first, epoch, seconds, done, total, histories, diverged, snapshot
                 )
-            _keep_best(chunk, histories, diverged, progress, kept)
+            _keep_best(chunk, histories, diverged, snapshot, kept)
             first += len(chunk)
 
 
@@ -188,7 +188,7 @@ class SweepProgram:
             mesh, jax.lax.map, partial(_measured, activation=program.activation), chunk
         )
 
-    def stacked(self, chunk: Sequence[Config]) -> tuple[Members, Trained]:
+    def stacked(self, chunk: Sequence[Config]) -> tuple[Members, SweepState]:
         """The runs before their first epoch, filled up to the program's size with the last."""
         runs = [*chunk, *[chunk[-1]] * (self.size - len(chunk))]
         n_x, n_classes = self.dataset.n_x, self.dataset.n_classes
@@ -202,16 +202,18 @@ class SweepProgram:
             jnp.asarray(held),
         )
         state = _stack(states)
-        trained = Trained(state, jax.tree.map(np.copy, state.params), jnp.full(self.size, jnp.inf))
-        placed: tuple[Members, Trained] = jax.device_put((members, trained), self.apart)
+        trained = SweepState(
+            state, jax.tree.map(np.copy, state.params), jnp.full(self.size, jnp.inf)
+        )
+        placed: tuple[Members, SweepState] = jax.device_put((members, trained), self.apart)
         return placed
 
-    def epoch(self, trained: Trained, members: Members, number: np.uint32) -> Trained:
+    def epoch(self, trained: SweepState, members: Members, number: np.uint32) -> SweepState:
         """Every run after its next epoch. `trained` is donated."""
-        result: Trained = self._epoch(trained, members, *self.data, number)
+        result: SweepState = self._epoch(trained, members, *self.data, number)
         return result
 
-    def measure(self, trained: Trained, members: Members) -> tuple[Trained, dict[str, Any]]:
+    def measure(self, trained: SweepState, members: Members) -> tuple[SweepState, dict[str, Any]]:
         """The losses and right answers of every run, (size,), and its best parameters renewed."""
         renewed, measures = self._measure(trained, members, *self.data)
         sizes = (members.kept.shape[1], members.held.shape[1])
@@ -229,7 +231,7 @@ class SweepProgram:
         *more: Array,
         spread: bool = False,
     ) -> Compiled:
-        def all_runs(trained: Trained, members: Members, *shared: Array) -> Any:
+        def all_runs(trained: SweepState, members: Members, *shared: Array) -> Any:
             return each(lambda run: one(*run, *shared), (trained, members))
 
         split = PartitionSpec(RUNS)
@@ -314,7 +316,7 @@ def _each(platform: str) -> Callable[..., Any]:
 
 
 def _one_epoch(
-    trained: Trained,
+    trained: SweepState,
     members: Members,
     images: Array,
     labels: Array,
@@ -322,7 +324,7 @@ def _one_epoch(
     number: Array,
     *,
     program: Program,
-) -> Trained:
+) -> SweepState:
     key = jax.random.fold_in(members.keys, number)
     order = members.kept[permutation(key, len(members.kept))]
     state = train_epoch(
@@ -332,21 +334,21 @@ def _one_epoch(
 
 
 def _measured(
-    trained: Trained,
+    trained: SweepState,
     members: Members,
     images: Array,
     labels: Array,
     scale: Array,
     *,
     activation: Activation,
-) -> tuple[Trained, dict[str, Array]]:
+) -> tuple[SweepState, dict[str, Array]]:
     params = trained.state.params
     Z = all_logits(params, images, scale, activation)
     train, held = (score(Z[rows], labels[rows]) for rows in (members.kept, members.held))
     better = held.loss < trained.best_loss
     best = jax.tree.map(lambda new, old: jnp.where(better, new, old), params, trained.best)
     best_loss = jnp.where(better, held.loss, trained.best_loss)
-    return Trained(trained.state, best, best_loss), {
+    return SweepState(trained.state, best, best_loss), {
         "train_loss": train.loss,
         "validation_loss": held.loss,
         "train_accuracy": train.correct,
@@ -363,14 +365,14 @@ def _rows(dataset: Dataset, config: Config) -> tuple[np.ndarray, np.ndarray]:
     return split.x_train, split.x_test
 
 
-def _shapes_of(dataset: Dataset, config: Config, size: int) -> tuple[Members, Trained]:
+def _shapes_of(dataset: Dataset, config: Config, size: int) -> tuple[Members, SweepState]:
     """Zeros in the shapes of `SweepProgram.stacked`."""
     state = state_shapes(config, dataset.n_x, dataset.n_classes)
     zeros = jax.tree.map(lambda leaf: jnp.zeros((size, *leaf.shape), leaf.dtype), state)
     hyper = jax.tree.map(lambda _: jnp.zeros((size,), jnp.float32), Hyperparameters.of(config))
     kept, held = (jnp.zeros((size, len(rows)), jnp.int32) for rows in _rows(dataset, config))
     members = Members(jax.random.split(jax.random.key(0), size), hyper, kept, held)
-    return members, Trained(zeros, zeros.params, jnp.zeros((size,), jnp.float32))
+    return members, SweepState(zeros, zeros.params, jnp.zeros((size,), jnp.float32))
 
 
 def _note(
@@ -395,8 +397,8 @@ def _keep_best(
     chunk: Sequence[Config],
     histories: Mapping[Config, Sequence[Record]],
     diverged: Mapping[Config, int],
-    progress: Callable[[Config], Progress],
-    kept: dict[Config, Progress],
+    snapshot: Callable[[Config], Snapshot],
+    kept: dict[Config, Snapshot],
 ) -> None:
     """Copy the best run of each point to the host, before the chunk's memory is used again."""
     for point in points(histories, diverged):
@@ -404,25 +406,25 @@ def _keep_best(
             continue
         best = best_run(point)
         if best in chunk:
-            kept[best] = progress(best)
+            kept[best] = snapshot(best)
         for config in point.runs:
             if config != best:
                 kept.pop(config, None)
 
 
-def _progress(
-    kept: Mapping[Config, Progress],
+def _snapshot(
+    kept: Mapping[Config, Snapshot],
     chunk: Sequence[Config],
-    trained: Trained,
+    trained: SweepState,
     histories: Mapping[Config, tuple[Record, ...]],
     config: Config,
-) -> Progress:
+) -> Snapshot:
     """The state of a run on the host: kept there, or copied from the device."""
     if config in kept:
         return kept[config]
     place = chunk.index(config)
     state, best = jax.tree.map(lambda leaf: np.array(leaf[place]), (trained.state, trained.best))
-    return Progress(state, histories[config], best)
+    return Snapshot(state, histories[config], best)
 
 
 def _stack(trees: Sequence[Any]) -> Any:

@@ -264,11 +264,11 @@ def checkpoint_notes() -> Target:
     from jaxnn.runs import folder as runs
     from jaxnn.runs import layout
     from jaxnn.training.config import Config
-    from jaxnn.training.loop import Progress, start
+    from jaxnn.training.loop import Snapshot, start
 
     record = {f"{s}_{m}": 0.5 for s in ("train", "test") for m in ("loss", "accuracy")}
     config = Config(epochs=2, n_h=(3,))
-    progress = Progress(start(config, 64, 10).state, ({"epoch": 1, **record, "seconds": 0.1},))
+    progress = Snapshot(start(config, 64, 10).state, ({"epoch": 1, **record, "seconds": 0.1},))
     with tempfile.TemporaryDirectory() as place:
         run = runs.create(place, config, runs.describe(data.load("digits"), "digits"))
         runs.save(run, progress)

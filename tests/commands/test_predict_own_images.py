@@ -68,10 +68,10 @@ def finished(folder, path):
     dataset = data.load(str(path))
     run = runs.create(str(folder), CONFIG, runs.describe(dataset, str(path)))
     *_, progress = fit(dataset, CONFIG)
-    test = results.test(dataset, CONFIG, progress.chosen)
+    test = results.test(dataset, CONFIG, progress.eval_params)
     classes = results.report(dataset, test)
     result = results.figures(dataset, CONFIG, progress, test, classes)
-    runs.finish(run, progress.chosen, result, display.table(classes, test.accuracy))
+    runs.finish(run, progress.eval_params, result, display.table(classes, test.accuracy))
     return test
 
 

@@ -84,10 +84,10 @@ def test_ctrl_c_ends_with_what_there_is(run, tmp_path, monkeypatch):
     whole = sweeps.sweep
 
     def interrupted(*arguments):
-        for standing in whole(*arguments):
-            if standing.epoch == 2:
+        for status in whole(*arguments):
+            if status.epoch == 2:
                 os.kill(os.getpid(), signal.SIGINT)
-            yield standing
+            yield status
 
     monkeypatch.setattr(sweeps, "sweep", interrupted)
     outcome = run("sweep", *GRID, "--epochs", 6, "--out", "s", "--no_plots")

@@ -20,8 +20,8 @@ from jaxnn.errors import StorageError
 from jaxnn.runs import folder as runs
 from jaxnn.runs import results
 from jaxnn.training import mesh as parallel
-from jaxnn.training.feeding import fed, feed
 from jaxnn.training.loop import fit
+from jaxnn.training.streaming import streamed, streaming_for
 
 from .. import shell, small
 from ..data_files import arrays, as_document, write_hdf5, write_idx, write_npz
@@ -123,7 +123,7 @@ def test_without_a_limit_it_is_half_of_what_is_free(file, monkeypatch):
     everything = images + held.y_train.nbytes + held.y_test.nbytes
 
     def with_free(size):
-        for module in ("data.memory", "training.feeding"):
+        for module in ("data.memory", "training.streaming"):
             monkeypatch.setattr(f"jaxnn.{module}.free_on_host", lambda: size)
 
     with_free(2 * images)
@@ -131,9 +131,9 @@ def test_without_a_limit_it_is_half_of_what_is_free(file, monkeypatch):
     with_free(2 * images - 2)
     assert on_disk(load(str(file)).x_train)
     with_free(2 * everything)
-    assert feed(parallel.mesh(1), held, CONFIG, None) is None
+    assert streaming_for(parallel.mesh(1), held, CONFIG, None) is None
     with_free(2 * everything - 2)
-    assert feed(parallel.mesh(1), held, CONFIG, None) is not None
+    assert streaming_for(parallel.mesh(1), held, CONFIG, None) is not None
 
 
 @pytest.mark.parametrize(
@@ -162,13 +162,13 @@ def fractions():
 def trained(dataset, memory, split_in=None):
     """The training set, and the end of the run."""
     training_set = with_validation(dataset, 0.2, seed=1, memory=split_in or memory)
-    to = feed(parallel.mesh(1), training_set, CONFIG, memory)
-    *_, last = fit(training_set, CONFIG, engine=fed(training_set, CONFIG, to) if to else None)
+    to = streaming_for(parallel.mesh(1), training_set, CONFIG, memory)
+    *_, last = fit(training_set, CONFIG, engine=streamed(training_set, CONFIG, to) if to else None)
     return training_set, last
 
 
 def test_the_same_bits_as_with_everything_in_memory(file):
-    """From the disk, fed; from memory, fed in the same chunks; and all on the device at once."""
+    """From the disk, streamed; from memory, in the same chunks; and all on the device at once."""
     mapped, held = load(str(file), memory=MEMORY), load(str(file))
     assert not on_disk(held.x_train)
     assert mapped.fingerprint() == held.fingerprint()
@@ -200,7 +200,7 @@ def whole_job(file):
     dataset = load(str(file), memory=MEMORY)
     runs.describe(dataset, str(file))
     _, last = trained(dataset, MEMORY)
-    results.report(dataset, results.test(dataset, CONFIG, last.chosen))
+    results.report(dataset, results.test(dataset, CONFIG, last.eval_params))
 
 
 def test_memory_is_bounded_by_the_limit_and_not_by_the_file(file):

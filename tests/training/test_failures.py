@@ -65,7 +65,7 @@ def story(folder, steps):
         saved += 1
         for _ in runs.saved(run, steps[1:], EVERY_EPOCH):
             saved += 1
-        runs.finish(run, steps[-1].chosen, RESULT, "table\n")
+        runs.finish(run, steps[-1].eval_params, RESULT, "table\n")
     except (JaxnnError, OSError) as error:
         return saved, error
     return saved, None

@@ -9,7 +9,7 @@ from jaxnn.errors import SettingError
 from jaxnn.nn.optimisers import OPTIMISERS
 from jaxnn.training import guessing
 from jaxnn.training.config import LEARNING_RATES, Config
-from jaxnn.training.loop import Progress, fit
+from jaxnn.training.loop import Snapshot, fit
 
 from .. import run_folder, shell, small
 
@@ -20,7 +20,7 @@ LEARNING = {"train_loss": 2.2, "train_accuracy": 0.1}
 
 def said(records, config):
     steps = (
-        Progress(None, tuple({"epoch": e, **r} for e, r in enumerate(records[:n], 1)))
+        Snapshot(None, tuple({"epoch": e, **r} for e, r in enumerate(records[:n], 1)))
         for n in range(1, len(records) + 1)
     )
     lines = []
@@ -134,7 +134,10 @@ def test_the_last_line_names_the_chosen_epoch(capsys):
 
 def test_softmax_regression_is_a_network_without_a_hidden_layer():
     *_, last = fit(small.dataset(), small.config(n_h=()))
-    assert {name: value.shape for name, value in last.chosen.items()} == {"W1": (5, 11), "b1": (5,)}
+    assert {name: value.shape for name, value in last.eval_params.items()} == {
+        "W1": (5, 11),
+        "b1": (5,),
+    }
     assert last.history[-1]["train_loss"] < last.history[0]["train_loss"]
 
 

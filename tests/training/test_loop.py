@@ -81,13 +81,13 @@ def test_with_validation_the_best_epoch_is_kept():
     *steps, last = fit(small.dataset(), config)
     best = best_epoch(last.history)
     assert best < len(last.history)
-    assert same_bits(last.chosen, [*steps, last][best - 1].state.params)
+    assert same_bits(last.eval_params, [*steps, last][best - 1].state.params)
     assert list(last.history[0])[2] == "validation_loss"
 
 
 def test_without_validation_the_last_epoch_counts():
     *_, last = fit(small.dataset(), small.CONFIG)
-    assert last.chosen is last.state.params
+    assert last.eval_params is last.state.params
 
 
 def losses(*values):

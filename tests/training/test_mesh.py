@@ -9,8 +9,8 @@ from jaxnn.errors import PeerLostError, UsageError
 from jaxnn.nn.mlp import gradient, init_params, loss
 from jaxnn.report import console as display
 from jaxnn.training import mesh as parallel
-from jaxnn.training.feeding import Feed, fed
 from jaxnn.training.loop import fit
+from jaxnn.training.streaming import Streaming, streamed
 
 from .. import small
 
@@ -70,8 +70,8 @@ def test_the_devices_compute_their_own_rows_and_add_up_once():
 def test_a_run_on_several_devices_is_the_run_on_one(n_train, batch_size):
     data, config = small.dataset(n_train=n_train), small.config(batch_size=batch_size, epochs=3)
     *_, alone = fit(data, config)
-    to = Feed(parallel.mesh(3), chunk=1 << 20)
-    *_, together = fit(data, config, engine=fed(data, config, to))
+    to = Streaming(parallel.mesh(3), chunk=1 << 20)
+    *_, together = fit(data, config, engine=streamed(data, config, to))
 
     # A few roundings for each of the steps, at most 24, of parameters around 1.
     jax.tree.map(
@@ -93,8 +93,8 @@ def test_a_run_goes_on_with_another_number_of_devices():
     progress = None
     for epochs, devices in ((1, 2), (3, 1)):
         part = small.config(epochs=epochs)
-        to = Feed(parallel.mesh(devices), chunk=1 << 20)
-        *_, progress = fit(data, part, progress, fed(data, part, to))
+        to = Streaming(parallel.mesh(devices), chunk=1 << 20)
+        *_, progress = fit(data, part, progress, streamed(data, part, to))
     jax.tree.map(
         lambda f, e: np.testing.assert_allclose(f, e, rtol=0, atol=5e-6),
         progress.state,

@@ -33,7 +33,7 @@ def _compiled_quickly():
 
 @pytest.fixture(scope="module")
 def swept():
-    """All runs at once: the last standing."""
+    """All runs at once: the last status."""
     return list(sweeps.sweep(small.dataset(), CONFIGS))[-1]
 
 
@@ -81,7 +81,7 @@ def test_the_state_of_a_points_best_run_is_kept(swept):
     assert len(found) == 4
     for point in found:
         config = best_run(point)
-        one, kept = alone(config), swept.progress(config)
+        one, kept = alone(config), swept.snapshot(config)
         assert kept.history == swept.histories[config]
         jax.tree.map(
             lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6),
@@ -98,7 +98,7 @@ def test_parts_that_fit_into_little_memory_give_the_same(swept):
     assert_same(steps[-1], swept)
     for point in points(swept.histories):
         config = best_run(point)
-        parts, whole = (s.progress(config).state.params["W1"] for s in (steps[-1], swept))
+        parts, whole = (s.snapshot(config).state.params["W1"] for s in (steps[-1], swept))
         np.testing.assert_allclose(parts, whole, rtol=1e-4, atol=1e-6)
 
 

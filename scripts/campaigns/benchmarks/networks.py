@@ -17,7 +17,7 @@ from benchmarks.problem import Spec, examples
 from jaxnn.data import Dataset, with_validation
 from jaxnn.nn.mlp import Params
 from jaxnn.training.config import Config
-from jaxnn.training.loop import epoch_program, initial_state, lot
+from jaxnn.training.loop import epoch_key_and_order, epoch_program, initial_state
 from jaxnn.training.program import Hyperparameters, Program
 from jaxnn.training.sweep import SweepProgram, use_every_core
 
@@ -49,7 +49,7 @@ def in_turn(spec: Spec, grid: Grid) -> Ways:
     def train(epoch: int) -> float:
         begun = time.perf_counter()
         for index, config in enumerate(configs):
-            key, order = lot(config, epoch, sets[config.seed].n_train)
+            key, order = epoch_key_and_order(config, epoch, sets[config.seed].n_train)
             states[index] = one_epoch(
                 states[index], *on_device[config.seed], scale, key, hypers[index], order
             )

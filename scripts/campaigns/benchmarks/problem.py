@@ -81,12 +81,14 @@ def write(spec: Spec) -> tuple[list[int], int]:
     Returns the sizes of the layers, (n_x, n_1, …, C), and the number of examples.
     """
     from jaxnn.training.config import Config
-    from jaxnn.training.loop import lot, start
+    from jaxnn.training.loop import epoch_key_and_order, start
 
     images, _, _, n_classes = examples(spec)
     config = Config(n_h=tuple(spec.n_h), seed=spec.seed, lr=spec.lr, beta=spec.beta)
     params = start(config, images.shape[1], n_classes).state.params
-    orders = [lot(config, epoch, len(images))[1] for epoch in range(1, spec.epochs + 1)]
+    orders = [
+        epoch_key_and_order(config, epoch, len(images))[1] for epoch in range(1, spec.epochs + 1)
+    ]
     arrays: Any = {"orders": np.stack(orders), **params}
     np.savez(spec.place, **arrays)
     return [images.shape[1], *spec.n_h, n_classes], len(images)

@@ -85,7 +85,7 @@ def answer(request: Mapping[str, Any]) -> Result:
 
     from jaxnn import data
     from jaxnn.training.config import Config
-    from jaxnn.training.loop import epoch_program, initial_state, lot
+    from jaxnn.training.loop import epoch_key_and_order, epoch_program, initial_state
     from jaxnn.training.program import Hyperparameters, Program
 
     dataset, config = data.load(request["data"], progress=None), Config()
@@ -97,7 +97,7 @@ def answer(request: Mapping[str, Any]) -> Result:
 
     def epoch(number: int) -> float:
         nonlocal state
-        key, order = jax.block_until_ready(lot(config, number, dataset.n_train))
+        key, order = jax.block_until_ready(epoch_key_and_order(config, number, dataset.n_train))
         begun = time.perf_counter()
         state = jax.block_until_ready(program(state, *examples, scale, key, hyper, order))
         return time.perf_counter() - begun

@@ -59,7 +59,7 @@ class Chunk(NamedTuple):
     size: int
 
 
-class Feed(NamedTuple):
+class Streaming(NamedTuple):
     """Where batches go: to the devices of `mesh`, two chunks of so many bytes on each."""
 
     mesh: Mesh
@@ -88,8 +88,10 @@ class Feed(NamedTuple):
             )
 
 
-def feed(mesh: Mesh, dataset: Dataset, config: Config, memory: int | None) -> Feed | None:
-    """How to feed the devices, `memory` MiB of data on each, or None where there is no need:
+def streaming_for(
+    mesh: Mesh, dataset: Dataset, config: Config, memory: int | None
+) -> Streaming | None:
+    """How to stream to the devices, `memory` MiB of data on each, or None where there is no need:
     a single device that holds all data at once. Raises `SettingError` where that is too little."""
     limit = memory * MEBIBYTE if memory else _device_memory(mesh)
     size = sum(a.nbytes for a in (dataset.x_train, dataset.y_train, dataset.x_test, dataset.y_test))
@@ -100,14 +102,16 @@ def feed(mesh: Mesh, dataset: Dataset, config: Config, memory: int | None) -> Fe
             f"`committee` {config.committee}: expected 1 on several devices and with data that "
             "do not fit on one"
         )
-    to = Feed(mesh, min(CHUNK, limit // 2))
+    to = Streaming(mesh, min(CHUNK, limit // 2))
     to.batches(dataset.x_train, config.batch_size)
     to.require_slices(dataset.x_train)
     to.require_slices(dataset.x_test)
     return to
 
 
-def fed(dataset: Dataset, config: Config, to: Feed, teacher: Teacher | None = None) -> Engine:
+def streamed(
+    dataset: Dataset, config: Config, to: Streaming, teacher: Teacher | None = None
+) -> Engine:
     """An engine for `fit` that trains and evaluates on data that stay on the host."""
     program = Program.of(config, dataset, teacher)
     hyper = Hyperparameters.of(config, dataset.n_train, teacher)
@@ -130,9 +134,9 @@ def fed(dataset: Dataset, config: Config, to: Feed, teacher: Teacher | None = No
     ) -> TrainState:
         now = hyper.annealed(config, done)
         numbers = replicate((scale, jax.random.key_data(key), now))
-        ship = partial(_shipped, to.mesh, images, labels, np.asarray(order))
+        ship = partial(_sharded, to.mesh, images, labels, np.asarray(order))
         with read_at_random(images):
-            for chunk, batches in ahead(ship, parts):
+            for chunk, batches in prefetched(ship, parts):
                 train = programs[chunk.batches, chunk.size]
                 first = replicate(jnp.uint32(chunk.first // config.batch_size))
                 state = jax.block_until_ready(train(state, batches, first, *numbers))
@@ -154,7 +158,7 @@ def chunks(n: int, batch_size: int, most: int) -> list[Chunk]:
     return [*plan, rest] if rest.size else plan
 
 
-def ahead(function: Callable[[S], T], arguments: Sequence[S]) -> Iterator[tuple[S, T]]:
+def prefetched(function: Callable[[S], T], arguments: Sequence[S]) -> Iterator[tuple[S, T]]:
     """Each argument with the function's value there, the next of which is under way meanwhile.
 
     There are two values at a time if the caller lets go of each before asking for the next.
@@ -231,7 +235,7 @@ def _padded(size: int, mesh: Mesh) -> int:
     return -(-size // mesh.size) * mesh.size
 
 
-def _shipped(
+def _sharded(
     mesh: Mesh, images: Values, labels: Values, order: Values, chunk: Chunk
 ) -> tuple[Array, Array]:
     """The chunk's images (count, padded size, n_x) and labels, each device's share gathered for it.
@@ -252,7 +256,7 @@ def _shipped(
 
 
 def _evaluated(
-    to: Feed,
+    to: Streaming,
     params: Params,
     images: Values,
     labels: Values,
@@ -276,7 +280,7 @@ def _evaluated(
         ]
 
     parts: list[Values] = []
-    for _, shipped in ahead(ship, rounds) if rounds else ():
+    for _, shipped in prefetched(ship, rounds) if rounds else ():
         under_way = [
             slice_logits(copy, part, scale, activation=activation)
             for copy, part in zip(copies, shipped, strict=False)

@@ -8,10 +8,10 @@ from jaxnn.errors import UsageError
 from jaxnn.nn.activations import ACTIVATIONS
 from jaxnn.runs import results
 from jaxnn.training import evaluation as evaluations
-from jaxnn.training import feeding
 from jaxnn.training import mesh as parallel
-from jaxnn.training.feeding import Chunk, Feed, ahead, chunks, fed, feed
+from jaxnn.training import streaming
 from jaxnn.training.loop import fit, initial_state
+from jaxnn.training.streaming import Chunk, Streaming, chunks, prefetched, streamed, streaming_for
 
 from .. import small
 
@@ -36,9 +36,10 @@ def test_an_epoch_in_chunks(n, batch_size, most, expected):
 def test_the_same_bits_as_with_all_data_on_the_device(n_train):
     data, config = small.dataset(n_train=n_train), small.config(epochs=3)
     *_, resident = fit(data, config)
-    *_, streamed = fit(data, config, engine=fed(data, config, Feed(parallel.mesh(1), 16 * ROW)))
-    assert jax.tree.all(jax.tree.map(np.array_equal, streamed.state, resident.state))
-    for found, expected in zip(streamed.history, resident.history, strict=True):
+    engine = streamed(data, config, Streaming(parallel.mesh(1), 16 * ROW))
+    *_, piecewise = fit(data, config, engine=engine)
+    assert jax.tree.all(jax.tree.map(np.array_equal, piecewise.state, resident.state))
+    for found, expected in zip(piecewise.history, resident.history, strict=True):
         assert {**found, "seconds": 0} == {**expected, "seconds": 0}
 
 
@@ -48,7 +49,7 @@ def test_an_evaluation_has_the_same_bits_wherever_it_is_computed(n_x, monkeypatc
     monkeypatch.setattr(evaluations, "EVALUATION_ROWS", 300)
     data, config = small.dataset(n_train=5, n_test=1001 if n_x == 11 else 13, n_x=n_x), small.CONFIG
     activation, scale = ACTIVATIONS[config.activation], np.float32(data.scale)
-    engines = [fed(data, config, Feed(parallel.mesh(d), 16 << 20)) for d in (1, 2, 3)]
+    engines = [streamed(data, config, Streaming(parallel.mesh(d), 16 << 20)) for d in (1, 2, 3)]
     for seed in range(5):
         params = initial_state(small.config(seed=seed), data.n_x, data.n_classes).params
         of_run = results.test(data, config, params)
@@ -80,10 +81,10 @@ def test_slices_have_equally_many_rows_and_leave_none_out(n, n_x, expected):
 def test_the_device_never_holds_more_than_it_may(monkeypatch):
     """All arrays of pixels that live at the moment when the next chunk has been shipped."""
     data, config = small.dataset(n_train=96), small.config(epochs=1)
-    to = Feed(parallel.mesh(1), 16 * ROW)
-    engine = fed(data, config, to)
+    to = Streaming(parallel.mesh(1), 16 * ROW)
+    engine = streamed(data, config, to)
     held = []
-    ship = feeding._shipped
+    ship = streaming._sharded
 
     def weighed(*args):
         arrays = ship(*args)
@@ -91,7 +92,7 @@ def test_the_device_never_holds_more_than_it_may(monkeypatch):
         return arrays
 
     before = sum(a.nbytes for a in jax.live_arrays() if a.dtype == np.uint8)
-    monkeypatch.setattr(feeding, "_shipped", weighed)
+    monkeypatch.setattr(streaming, "_sharded", weighed)
     list(fit(data, config, engine=engine))
     assert len(held) == 6
     assert 16 * 11 <= max(held) - before <= 2 * 16 * 11
@@ -104,7 +105,7 @@ def test_the_next_is_under_way_before_the_last_is_used():
         events.append(f"made {n}")
         return n * n
 
-    taken = ahead(make, [1, 2, 3])
+    taken = prefetched(make, [1, 2, 3])
     assert next(taken) == (1, 1)
     assert next(taken) == (2, 4)
     assert events[:2] == ["made 1", "made 2"]
@@ -115,22 +116,22 @@ def test_the_next_is_under_way_before_the_last_is_used():
 def test_what_is_fed_and_what_is_not():
     one, three = parallel.mesh(1), parallel.mesh(3)
     data, config = small.dataset(n_train=200_000), small.CONFIG
-    assert feed(one, data, config, None) is None
-    assert feed(one, data, config, 4) is None
-    assert feed(one, data, config, 1) == Feed(one, 1 << 19)
-    assert feed(three, data, config, None) == Feed(three, feeding.CHUNK)
+    assert streaming_for(one, data, config, None) is None
+    assert streaming_for(one, data, config, 4) is None
+    assert streaming_for(one, data, config, 1) == Streaming(one, 1 << 19)
+    assert streaming_for(three, data, config, None) == Streaming(three, streaming.CHUNK)
 
 
 def test_too_little_memory_is_an_error():
     data, config = small.dataset(n_train=250_000), small.config(batch_size=100_000)
     with pytest.raises(UsageError, match="`device_memory`: expected at least 3 MiB, room for two"):
-        feed(parallel.mesh(1), data, config, 2)
-    assert feed(parallel.mesh(1), data, config, 3) is not None
+        streaming_for(parallel.mesh(1), data, config, 2)
+    assert streaming_for(parallel.mesh(1), data, config, 3) is not None
 
 
 def test_too_little_memory_to_evaluate_is_an_error():
     """A slice has no fewer rows where there is less memory: its bits would be others."""
     data = small.dataset(n_train=6000, n_x=784)
     with pytest.raises(UsageError, match="expected at least 4 MiB, room for twice the 2000"):
-        feed(parallel.mesh(1), data, small.CONFIG, 3)
-    assert feed(parallel.mesh(1), data, small.CONFIG, 4) is not None
+        streaming_for(parallel.mesh(1), data, small.CONFIG, 3)
+    assert streaming_for(parallel.mesh(1), data, small.CONFIG, 4) is not None
