@@ -133,7 +133,9 @@ def test_a_smooth_function_of_kinks_is_wrong_neither_by_jax_nor_by_its_derivativ
 
 
 @pytest.mark.parametrize(
-    "largest", [lambda p: jax.lax.top_k(p, 1)[0][0], lambda p: p[jnp.argmax(p)]], ids=str
+    "largest",
+    [lambda p: jax.lax.top_k(p, 1)[0][0], lambda p: p[jnp.argmax(p)]],
+    ids=["top_k", "argmax"],
 )
 def test_a_kink_that_is_not_followed_excuses_nothing_along_directions(largest):
     """Each entry by itself is possible; all tied entries together move the loss by 1, not by 2."""
