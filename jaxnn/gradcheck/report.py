@@ -60,14 +60,19 @@ class Witness:
     autodiff: float  #: ⟨autodiff's gradient, v⟩
     given: float  #: ⟨the gradient under test, v⟩
     slope: float  #: Taylor remainder's order with autodiff: 2 where it is the derivative
-    given_slope: float  #: the same with the gradient under test: 1 where that is wrong
+    given_slope: float  #: the same with the gradient under test: 1 where wrong, NaN where hidden
     subject: str = "The loss"  #: the scalar function that was evaluated
 
     def __str__(self) -> str:
+        yours = (
+            "none with yours, which rounding hides"
+            if math.isnan(self.given_slope)
+            else f"{self.given_slope:.2f} with yours"
+        )
         return (
             f"{self.subject} {SAID[self.status]}: central difference {self.difference:.10g}, "
             f"autodiff {self.autodiff:.10g}, yours {self.given:.10g}; Taylor slope "
-            f"{self.slope:.2f} with autodiff, {self.given_slope:.2f} with yours"
+            f"{self.slope:.2f} with autodiff, {yours}"
         )
 
 

@@ -33,6 +33,26 @@ def test_a_mistake_is_named_through_rounding(code, first, low, gradient):
     assert (report.ok, report.cause, report.first_wrong) == (False, code, first)
 
 
+@pytest.mark.parametrize("low", [jnp.bfloat16, jnp.float16])
+@pytest.mark.parametrize("array", [np.asarray, jnp.asarray])
+def test_data_that_the_loss_rounds_are_no_mistake(low, array):
+    """NumPy's own cast is done before jax sees it; a right gradient may round the data or not."""
+    rng = np.random.default_rng(0)
+    w, x, y = (array(rng.normal(size=shape).astype(np.float32)) for shape in ((5,), (11, 5), (11,)))
+
+    def loss(w, x, y):
+        return jnp.mean((x.astype(low).astype(jnp.float32) @ w - y) ** 2)
+
+    def by_hand(w, x, y):
+        return 2 * x.T @ (x @ w - y) / len(y)
+
+    for right in (by_hand, jax.grad(loss)):
+        report = check_gradients(loss, right, w, x, y)
+        assert report.ok, str(report)
+        assert not report.witness.given_slope < 1.9
+    assert not check_gradients(loss, lambda *args: 1.1 * by_hand(*args), w, x, y).ok
+
+
 #: Programs that compute in a short dtype in every way that a loss may.
 SHORT = {
     "a cast": lambda x: x.astype(jnp.bfloat16).astype(x.dtype),
