@@ -138,6 +138,7 @@ def test_a_folder_that_vanishes_is_said_and_the_state_kept(tmp_path, steps):
         runs.save(run, steps[1])
 
 
+@pytest.mark.slow
 def test_a_few_real_kills(capsys, monkeypatch):
     """The campaign itself is long: `scripts/campaigns/crash_test.py` does 300 by default."""
     outcome = shell.here(monkeypatch, capsys, "crash_test", "--kills", 2, "--epochs", 20)

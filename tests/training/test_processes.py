@@ -16,6 +16,8 @@ from jaxnn.training import processes as cluster
 
 from .. import shell
 
+pytestmark = pytest.mark.slow
+
 DIGITS = ("--data", "digits", "--no_plots")
 
 
