@@ -1,11 +1,13 @@
 """A report says nothing that it does not know, and nothing that is about another case."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jaxnn import check_gradients
 from jaxnn.nn import mlp
+from jaxnn.nn.activations import ACTIVATIONS
 
 from .point import network
 
@@ -77,3 +79,16 @@ def test_a_cache_is_spoken_of_only_where_there_is_one():
     )
     assert report.cause == "nondeterministic"
     assert "cache" not in str(report)
+
+
+def test_nothing_that_is_right_is_followed_by_a_dispute():
+    """A step of a difference may cross a kink of a ReLU network: that contradicts nobody."""
+    for seed in range(12):
+        params, X, Y = network(2, "relu", seed=seed)
+
+        def loss(params, X, Y):
+            return mlp.loss(params, X, Y, ACTIVATIONS["relu"])
+
+        report = check_gradients(loss, jax.grad(loss), params, X, Y)
+        assert report.ok, str(report)
+        assert "disputes" not in str(report)
