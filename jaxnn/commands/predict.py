@@ -170,18 +170,14 @@ def answered(
     network: "Trained", readable: Sequence[tuple["Picture", "np.ndarray[Any, Any]"]]
 ) -> list[Answer]:
     """The network's probabilities for every picture."""
-    import jax.numpy as jnp
     import numpy as np
 
-    from jaxnn.nn.activations import ACTIVATIONS
-    from jaxnn.nn.ensemble import logits
     from jaxnn.nn.losses import softmax
 
     if not readable:
         return []
-    X = jnp.asarray(np.stack([seen.ravel() for _, seen in readable]))
-    params = {name: jnp.asarray(value) for name, value in network.params.items()}
-    A = np.asarray(softmax(logits(params, X, ACTIVATIONS[network.run.config.activation])))
+    X = np.stack([seen.ravel() for _, seen in readable])
+    A = np.asarray(softmax(network.logits_in_unit(X)))
     return [Answer(*pair, row) for pair, row in zip(readable, A, strict=True)]
 
 

@@ -71,9 +71,12 @@ class Trained(NamedTuple):
                 f"expected inputs of shape (n, {n_x}), or images of so many pixels, found "
                 f"{found.shape}"
             )
-        inputs = self._in_unit(found.reshape(len(found), n_x))
+        return self.logits_in_unit(self._in_unit(found.reshape(len(found), n_x)))
+
+    def logits_in_unit(self, X: NDArray[np.float32]) -> Array:
+        """Z_L (n, C) of inputs X (n, n_x) in [0, 1], as the network was shown its own."""
         params = jax.tree.map(jnp.asarray, self.params)
-        return logits(params, jnp.asarray(inputs), ACTIVATIONS[self.config.activation])
+        return logits(params, jnp.asarray(X), ACTIVATIONS[self.config.activation])
 
     def predict_proba(self, X: ArrayLike) -> NDArray[np.float32]:
         """A_L = softmax(Z_L), (n, C): the probability of each class, for X as in `logits`."""
