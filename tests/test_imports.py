@@ -19,6 +19,7 @@ STOREYS = (
     "nn",
     "data",
     "gradcheck",
+    "homework",
     "training",
     "runs",
     "report",

@@ -115,7 +115,7 @@ def command(flags: Parser, options: argparse.Namespace) -> int:
         if asked:
             raise UsageError(f"--{asked[0]}: expected FILE as well, a homework file, before it")
         return own_network(options.json)
-    from jaxnn.gradcheck.homework import Setting, check_homework
+    from jaxnn.homework.homework import Setting, check_homework
 
     setting = Setting(
         options.m,
@@ -150,7 +150,7 @@ def explain(code: str) -> int:
 
 def own_network(as_json: bool) -> int:
     """The document's network in full, then one line for each other depth, activation and dtype."""
-    from jaxnn.gradcheck.shapes import verify_shapes
+    from jaxnn.homework.shapes import verify_shapes
 
     wrong = None
     for number, report in enumerate(verify_shapes()):

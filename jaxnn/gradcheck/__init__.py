@@ -1,8 +1,8 @@
 """The gradient doctor: is a hand-written derivative right, and if not, which equation and why.
 
 `check_gradients` and `check_vjp` examine anybody's gradient, `verify_network` our own network with
-every intermediate derivative, `check_homework` a file in the document's form. Names are loaded when
-they are first used: the lessons of `explanations` need no jax.
+every intermediate derivative. Names are loaded when they are first used: the lessons of
+`explanations` need no jax.
 """
 
 from importlib import import_module
@@ -12,7 +12,6 @@ _HOME = {
     "check_gradients": "check",
     "check_vjp": "vjp",
     "verify_network": "network",
-    "check_homework": "homework",
     "assert_gradients": "testing",
     "assert_vjp": "testing",
     "GradientReport": "report",

@@ -17,9 +17,8 @@ import numpy as np
 import pytest
 
 from jaxnn import check_gradients, check_vjp
-from jaxnn.gradcheck import check_homework
 from jaxnn.gradcheck.explanations import LESSONS
-from jaxnn.gradcheck.homework import Setting
+from jaxnn.homework.homework import Setting, check_homework
 
 from ..faults.correct import CORRECT
 from ..faults.homework import HOMEWORK_CORRECT, HOMEWORK_FAULTS

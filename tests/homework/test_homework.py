@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from jaxnn.commands import check as check_gradients
-from jaxnn.gradcheck import homework, shapes
 from jaxnn.gradcheck.explanations import LESSONS
-from jaxnn.gradcheck.homework import HomeworkError, Setting, check_homework
 from jaxnn.gradcheck.report import GradientReport
+from jaxnn.homework import homework, shapes
+from jaxnn.homework.homework import HomeworkError, Setting, check_homework
 from jaxnn.nn import mlp
 from jaxnn.nn.activations import ACTIVATIONS
 

@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 
 from jaxnn.errors import JaxnnError
-from jaxnn.gradcheck import child
 from jaxnn.gradcheck.explanations import sentence
 from jaxnn.gradcheck.numpy_activations import FUNCTIONS, Float64Array, softmax
 from jaxnn.gradcheck.report import Finding, GradientReport
+from jaxnn.homework import child
 
 #: How much of what a file prints is kept.
 PRINTED = 2000
@@ -126,7 +126,7 @@ def _examine(path: Path, setting: Setting) -> GradientReport:
     params, X, Y = setting.point()
     with _running(path, setting, params, X, Y) as outputs:
         # Importing jax and finding the truth takes as long as the file takes to run.
-        from jaxnn.gradcheck.anatomy import Truth
+        from jaxnn.homework.anatomy import Truth
 
         truth = Truth.of(setting, params, X, Y)
         returned, printed = outputs()

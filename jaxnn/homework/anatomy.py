@@ -28,7 +28,7 @@ from jaxnn.gradcheck.report import Finding, GradientReport
 from jaxnn.nn.activations import ACTIVATIONS
 
 if TYPE_CHECKING:
-    from jaxnn.gradcheck.homework import Setting
+    from jaxnn.homework.homework import Setting
 
 Arrays = Mapping[str, np.ndarray]
 
