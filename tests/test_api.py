@@ -11,7 +11,7 @@ import pytest
 
 import jaxnn
 
-from . import run_folder, shell
+from . import shell, trained_run
 
 FUNCTIONS = [name for name in jaxnn.__all__ if callable(getattr(jaxnn, name)) and name.islower()]
 
@@ -22,7 +22,7 @@ def known(tmp_path_factory):
     params = jaxnn.init_params(jax.random.key(0), (784, 64, 10))
     X = jax.random.uniform(jax.random.key(1), (32, 784))
     Y = jax.nn.one_hot(jnp.arange(32) % 10, 10)
-    run = run_folder.finished(tmp_path_factory.mktemp("examples") / "run")
+    run = trained_run.finished(tmp_path_factory.mktemp("examples") / "run")
     return {"jaxnn": jaxnn, "jax": jax, "jnp": jnp, "np": np} | {
         "params": params,
         "X": X,

@@ -79,14 +79,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 def readable(names: Sequence[str]) -> tuple[list[Compared], list[JaxnnError]]:
     """The runs that can be read, and why others cannot. Of a sweep without a best run is said that
     it is left out."""
-    from jaxnn.report import console as display
+    from jaxnn.report import console
 
     compared: list[Compared] = []
     failures: list[JaxnnError] = []
     for name in dict.fromkeys(names):
         run = of_sweep(name)
         if run != name and not Path(run).is_dir():
-            display.notice(f"{name}: a sweep that has no best run; left out")
+            console.notice(f"{name}: a sweep that has no best run; left out")
             continue
         try:
             compared.append(read(run))
@@ -129,15 +129,14 @@ def read(name: str) -> Compared:
     A finished run is compared without its curves where its checkpoints are gone.
     """
     from jaxnn.errors import CheckpointError
-    from jaxnn.report import console as display
-    from jaxnn.runs import folder as runs
-    from jaxnn.runs import trained
+    from jaxnn.report import console
+    from jaxnn.runs import run_folder, trained
 
-    network = trained.load(Path(name), display.notice)
+    network = trained.load(Path(name), console.notice)
     try:
-        _, progress = runs.load(Path(name), lambda line: None)
+        _, progress = run_folder.load_latest(Path(name), lambda line: None)
     except CheckpointError as error:
-        display.notice(f"{error}; its curves are left out")
+        console.notice(f"{error}; its curves are left out")
         return Compared(name, network, ())
     return Compared(name, network, progress.history[: network.epochs])
 

@@ -47,16 +47,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
 
     from jaxnn import data
-    from jaxnn.report import console as display
+    from jaxnn.report import console
     from jaxnn.runs import results, trained
 
-    network = trained.load(Path(args.run), display.notice)
-    dataset = data.load(args.data or network.run.data["argument"], notify=display.notice)
+    network = trained.load(Path(args.run), console.notice)
+    dataset = data.load(args.data or network.run.data["argument"], notify=console.notice)
     dataset = fitting(dataset, network)
     own = belongs(dataset, network, asked_for=args.data is not None)
     test = results.test(dataset, network.run.config, network.params)
     report = results.report(dataset, test)
-    table = display.table(report, test.accuracy)
+    table = console.table(report, test.accuracy)
     print(
         f"{table}\ntest loss {float(test.loss):.6f}, test accuracy {test.accuracy:.2%} on "
         f"{dataset.n_test:,} examples of {'; '.join((dataset.name, *dataset.remarks))}"
@@ -124,9 +124,8 @@ def fitting(dataset: "Dataset", network: "Trained") -> "Dataset":
 
 def compared(network: "Trained", found: dict[str, float], table: str) -> int:
     """Say whether the run's record agrees; the exit status."""
-    from jaxnn.report import console as display
-    from jaxnn.runs import folder as runs
-    from jaxnn.runs import layout
+    from jaxnn.report import console
+    from jaxnn.runs import layout, run_folder
 
     folder, recorded = network.run.folder, network.result or {}
     differences = [
@@ -139,9 +138,9 @@ def compared(network: "Trained", found: dict[str, float], table: str) -> int:
     if not agrees(folder / layout.RESULT, recorded):
         differences.append(f"{folder / layout.RESULT}: not what the run recorded")
     for line in differences:
-        display.notice(line)
+        console.notice(line)
     if differences:
-        display.notice(f"versions: {versions_since(network.run.versions, runs.versions())}")
+        console.notice(f"versions: {versions_since(network.run.versions, run_folder.versions())}")
         return DIFFERENT
     print("identical, to the bit, to what the run recorded")
     return 0

@@ -14,13 +14,10 @@ from jaxnn.data import Dataset, memory
 from jaxnn.data.augmentation import distort
 from jaxnn.errors import StorageError, TrainingRefusedError, UsageError
 from jaxnn.gradcheck import GradientReport, verify_network
-from jaxnn.report import console as display
-from jaxnn.report import page as report
-from jaxnn.report import plots
-from jaxnn.runs import folder as runs
-from jaxnn.runs import results
-from jaxnn.runs.folder import Run
+from jaxnn.report import console, page, plots
+from jaxnn.runs import results, run_folder
 from jaxnn.runs.metrics import Report
+from jaxnn.runs.run_folder import Run
 from jaxnn.training.config import Config
 from jaxnn.training.evaluation import Evaluation
 from jaxnn.training.loop import (
@@ -42,7 +39,7 @@ VERIFIED_ROWS = 64
 EXAMPLES, VERSIONS = 4, 5
 
 
-class Conclusion(NamedTuple):
+class Results(NamedTuple):
     """The figures of `result.json`, the table as text, and what they were computed from."""
 
     result: dict[str, Any]
@@ -87,7 +84,7 @@ def compiling(
 
 
 @cache
-def prepare_conclusion() -> None:
+def import_metrics() -> None:
     """Import what the final table is made with, while the network trains: it takes a second.
 
     What the compiler has left behind is given back before.
@@ -104,7 +101,7 @@ def teacher(config: Config, dataset: Dataset) -> Teacher | None:
         return None
     from jaxnn.runs import trained
 
-    network = trained.load(Path(config.teacher), display.notice)
+    network = trained.load(Path(config.teacher), console.notice)
     known = network.run.data["n_x"], network.run.data["n_classes"]
     if known != (dataset.n_x, dataset.n_classes):
         raise UsageError(
@@ -141,21 +138,21 @@ def verify(training_set: Dataset, config: Config, teacher: Teacher | None = None
         loss=loss_of(hyper),
     )
     if not check.ok:
-        display.notice(str(check))
+        console.notice(str(check))
         raise TrainingRefusedError(
             "training refused: a hand-written gradient disagrees with jax.grad"
         )
     return check
 
 
-def conclude(
+def write_results(
     run: Run,
     dataset: Dataset,
     snapshot: Snapshot,
     check: GradientReport,
     seconds: float,
     resumed_after: int = 0,
-) -> Conclusion:
+) -> Results:
     """Open the test set, and write parameters, table and figures into the run's folder.
 
     `seconds` is how long the command took so far, which went on after epoch `resumed_after`.
@@ -164,7 +161,7 @@ def conclude(
     """
     test = results.test(dataset, run.config, snapshot.eval_params)
     classes = results.report(dataset, test)
-    table = display.table(classes, test.accuracy)
+    table = console.table(classes, test.accuracy)
     result = {
         **results.figures(dataset, run.config, snapshot, test, classes),
         "member_accuracies": results.member_accuracies(dataset, run.config, snapshot.eval_params),
@@ -174,17 +171,17 @@ def conclude(
         "versions": run.versions,
     }
     try:
-        runs.finish(run, snapshot.eval_params, result, table)
+        run_folder.write_results(run, snapshot.eval_params, result, table)
     except OSError as error:
         raise StorageError(
             f"{run.folder}: cannot write the results: {error.strerror}; the trained network is in "
             f"its checkpoint: --resume {run.folder} writes them when there is room"
         ) from error
-    return Conclusion(result, table, classes, test)
+    return Results(result, table, classes, test)
 
 
-def illustrate(
-    run: Run, dataset: Dataset, snapshot: Snapshot, conclusion: Conclusion, wanted: bool
+def write_report(
+    run: Run, dataset: Dataset, snapshot: Snapshot, found: Results, wanted: bool
 ) -> None:
     """The pictures, if they are wanted, and `report.html`. Raises `StorageError`."""
     pictures = plots.draw_nothing(run.folder)
@@ -195,12 +192,12 @@ def illustrate(
             snapshot.history,
             dataset.x_test,
             dataset.y_test,
-            np.asarray(conclusion.test.logits),
+            np.asarray(found.test.logits),
             np.asarray(snapshot.eval_params["W1"]).reshape(-1, dataset.n_x),
             dataset.image_shape,
             _distorted(dataset, run.config),
         )
-    report.write(run.folder, conclusion.result, conclusion.classes, snapshot.history, pictures)
+    page.write(run.folder, found.result, found.classes, snapshot.history, pictures)
 
 
 def _distorted(dataset: Dataset, config: Config) -> tuple[plots.Array, plots.Array] | None:

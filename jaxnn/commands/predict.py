@@ -72,10 +72,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.json and args.show:
         raise UsageError("--show: contradicts --json; expected one of the two")
 
-    from jaxnn.report import console as display
+    from jaxnn.report import console
     from jaxnn.runs import trained
 
-    network = trained.load(Path(args.run), display.notice)
+    network = trained.load(Path(args.run), console.notice)
     readable, errors = read(network, args.images, args.prepare)
     answers = answered(network, readable)
     if args.json:
@@ -150,7 +150,7 @@ def seen(picture: "Picture", network: "Trained") -> "np.ndarray[Any, Any]":
 
 def notice_strange(image: str, pictures: Sequence["Picture"], network: "Trained") -> None:
     """Say which pictures of a file are taken as they are though they look like another kind."""
-    from jaxnn.report import console as display
+    from jaxnn.report import console
 
     look = network.look
     strange = [
@@ -160,7 +160,7 @@ def notice_strange(image: str, pictures: Sequence["Picture"], network: "Trained"
     ]
     if strange:
         count = "" if len(pictures) == 1 else f"{len(strange)} of {len(pictures)} pictures: "
-        display.notice(
+        console.notice(
             f"{image}: {count}another paper than that of the training images; taken as it is: "
             "--prepare brings it into their form"
         )

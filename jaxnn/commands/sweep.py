@@ -92,24 +92,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     configs = grid_of(args)
 
     from jaxnn import compilation, data
-    from jaxnn.report import console as display
-    from jaxnn.report import sweep as sweep_report
-    from jaxnn.runs import folder as runs
+    from jaxnn.report import console, sweep_report
+    from jaxnn.runs import run_folder
     from jaxnn.training import sweep
     from jaxnn.training.grid import groups
     from jaxnn.training.interrupt import Interrupted, until_interrupted
 
-    runs.require_new(args.out, runs.ANOTHER)
+    run_folder.require_new(args.out, run_folder.ANOTHER)
     sweep.use_every_core(len(configs))
     compilation.keep_programs(data.cache_dir() / "compiled")
-    dataset = data.load(args.data, notify=display.notice)
+    dataset = data.load(args.data, notify=console.notice)
     memory = args.memory and args.memory * 2**20
     require_batches(dataset, configs)
     sweep.require_memory(dataset, configs, memory)
     sweep_report.summary(dataset, configs)
     checks = {group[0]: verified(dataset, group[0]) for group in groups(configs)}
-    display.verdict(max(checks.values(), key=lambda check: check.max_relative_error))
-    folder = runs.new_folder(args.out, f"sweep-{dataset.name}", runs.ANOTHER)
+    console.verdict(max(checks.values(), key=lambda check: check.max_relative_error))
+    folder = run_folder.new_folder(args.out, f"sweep-{dataset.name}", run_folder.ANOTHER)
     latest, status = None, 0
     try:
         steps = until_interrupted(sweep.sweep(dataset, configs, memory))
@@ -123,7 +122,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise
     if latest is not None:
         report(folder, dataset, args, latest, checks, begun)
-    display.where(folder)
+    console.where(folder)
     return status
 
 
@@ -171,16 +170,15 @@ def report(
 
     Raises `TrainingDivergedError` where no point is left to choose.
     """
-    from jaxnn.report import console as display
-    from jaxnn.report import sweep as sweep_report
-    from jaxnn.runs import folder as runs
+    from jaxnn.report import console, sweep_report
+    from jaxnn.runs import run_folder
     from jaxnn.training.grid import best_point, points
 
     found = points(latest.histories, latest.diverged)
-    data = runs.describe(dataset, args.data)
-    more = {"data": data, "versions": runs.versions(), "seconds": time.perf_counter() - begun}
+    data = run_folder.describe(dataset, args.data)
+    more = {"data": data, "versions": run_folder.versions(), "seconds": time.perf_counter() - begun}
     sweep_report.write(folder, latest, found, more, dataset.name, not args.no_plots)
-    display.console().print(f"\n{sweep_report.table(found)}")
+    console.rich_console().print(f"\n{sweep_report.table(found)}")
     best = best_point(found)
     if best is None:
         raise TrainingDivergedError(
@@ -202,28 +200,27 @@ def keep(
 ) -> None:
     """The best run of the best point, as a folder; with its results if it has all its epochs."""
     from jaxnn.commands import experiment
-    from jaxnn.report import console as display
-    from jaxnn.report import sweep as sweep_report
-    from jaxnn.runs import folder as runs
+    from jaxnn.report import console, sweep_report
+    from jaxnn.runs import run_folder
     from jaxnn.training import guessing
     from jaxnn.training.grid import best_run, groups
 
     config = best_run(best)
     snapshot = latest.snapshot(config)
-    run = runs.create(str(folder / sweep_report.BEST), config, data)
-    with runs.locked(run.folder):
-        runs.save(run, snapshot)
-        runs.reopen(run, snapshot)
+    run = run_folder.create(str(folder / sweep_report.BEST), config, data)
+    with run_folder.locked(run.folder):
+        run_folder.save_epoch(run, snapshot)
+        run_folder.reopen(run, snapshot)
         sweep_report.choice(best, config)
         guess, chosen = guessing.of_labels(dataset.y_train), best.runs[config]
         if guessing.is_no_better(chosen, guess):
-            display.advise(guessing.line(chosen, guess, config))
+            console.advise(guessing.line(chosen, guess, config))
         if len(snapshot.history) < config.epochs:
             ended = "the sweep ends here, and its best network is saved"
-            display.how_to_resume(run, snapshot, ended)
+            console.how_to_resume(run, snapshot, ended)
             return
         check = next(checks[group[0]] for group in groups([*checks, config]) if config in group)
         seconds = time.perf_counter() - begun
-        conclusion = experiment.conclude(run, dataset, snapshot, check, seconds)
-        display.outcome(conclusion.table, conclusion.result)
-        experiment.illustrate(run, dataset, snapshot, conclusion, pictures)
+        found = experiment.write_results(run, dataset, snapshot, check, seconds)
+        console.outcome(found.table, found.result)
+        experiment.write_report(run, dataset, snapshot, found, pictures)

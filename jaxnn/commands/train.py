@@ -22,7 +22,6 @@ from jaxnn.training.config import (
     TRAINING,
     Config,
 )
-from jaxnn.training.declaration import spelled
 from jaxnn.training.recipes import RECIPES, listing
 from jaxnn.training.recipes import configuration as recipe
 
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
 
     from jaxnn.data import Dataset
     from jaxnn.gradcheck import GradientReport
-    from jaxnn.runs.folder import Run
+    from jaxnn.runs.run_folder import Run
     from jaxnn.training.loop import Engine, Snapshot
 
 DESCRIPTION = """\
@@ -136,26 +135,26 @@ def parser() -> cli.Parser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Read, verify, train, report."""
     begun = time.perf_counter()
-    given = vars(parser().parse_args(argv))
-    if given.get("recipe") == "list":
+    flags = vars(parser().parse_args(argv))
+    if flags.get("recipe") == "list":
         print(listing())
         return 0
     options = Options(
         begun,
-        pictures=not given.pop("no_plots", False),
-        checkpoint_every=given.pop("checkpoint_every", EVERY_EPOCH),
-        devices=given.pop("devices", None if "coordinator" in given else 1),
-        memory=given.pop("device_memory", None),
+        pictures=not flags.pop("no_plots", False),
+        checkpoint_every=flags.pop("checkpoint_every", EVERY_EPOCH),
+        devices=flags.pop("devices", None if "coordinator" in flags else 1),
+        memory=flags.pop("device_memory", None),
     )
-    cluster = processes.requested(given)
+    cluster = processes.requested(flags)
     if cluster:
         return processes.run(
-            cluster, options.devices, lambda joined: train(given, options._replace(cluster=joined))
+            cluster, options.devices, lambda joined: train(flags, options._replace(cluster=joined))
         )
-    return train(given, options)
+    return train(flags, options)
 
 
-def train(given: Mapping[str, Any], options: Options) -> int:
+def train(flags: Mapping[str, Any], options: Options) -> int:
     """One path for a new run, a resumed one, and a worker's part in either: of several processes,
     only the first speaks and writes.
 
@@ -164,22 +163,22 @@ def train(given: Mapping[str, Any], options: Options) -> int:
     from jaxnn import compilation, data
     from jaxnn.commands import experiment
     from jaxnn.report import console
-    from jaxnn.runs import folder as runs
-    from jaxnn.training import loop, mesh, streaming
+    from jaxnn.runs import run_folder
+    from jaxnn.training import data_parallel, loop, streaming
 
     worker = options.cluster is not None and not processes.writes()
     compilation.keep_programs(data.cache_dir() / "compiled")
-    mesh.request(options.devices)
+    data_parallel.request_devices(options.devices)
     with ExitStack() as locks:
-        start = resumed(given, locks, worker) if "resume" in given else new(given, worker)
+        start = resumed(flags, locks, worker) if "resume" in flags else new(flags, worker)
         config, run, snapshot = start.config, start.run, start.snapshot
-        devices = mesh.mesh(options.devices)
+        devices = data_parallel.mesh(options.devices)
         dataset = data.load(start.data, notify=console.notice, memory=options.memory)
         if run:
-            runs.require_same_data(run, dataset)
-        training_set = agreeing_with_data(dataset, config, given.get("n_x"), options)
+            run_folder.require_same_data(run, dataset)
+        training_set = agreeing_with_data(dataset, config, flags.get("n_x"), options)
         to = streaming.streaming_for(devices, training_set, config, options.memory)
-        teacher = runs.load_teacher(run) if run else experiment.teacher(config, dataset)
+        teacher = run_folder.load_teacher(run) if run else experiment.teacher(config, dataset)
         done = len(snapshot.history) if snapshot else 0
         if not worker:
             console.summary(dataset, config, devices, done)
@@ -193,72 +192,52 @@ def train(given: Mapping[str, Any], options: Options) -> int:
         if worker:
             return compute(training_set, config, snapshot, engine)
         if run:
-            runs.reopen(run, snapshot)
+            run_folder.reopen(run, snapshot)
         else:
-            run = runs.create(given.get("out"), config, runs.describe(dataset, start.data))
-            locks.enter_context(runs.locked(run.folder))
-            runs.keep_teacher(run, teacher)
-            runs.save(run, snapshot)
+            run = run_folder.create(
+                flags.get("out"), config, run_folder.describe(dataset, start.data)
+            )
+            locks.enter_context(run_folder.locked(run.folder))
+            run_folder.save_teacher(run, teacher)
+            run_folder.save_epoch(run, snapshot)
         return compute_and_report(run, dataset, training_set, snapshot, check, engine, options)
 
 
-def new(given: Mapping[str, Any], worker: bool) -> Start:
+def new(flags: Mapping[str, Any], worker: bool) -> Start:
     """A new run. Raises `UsageError` where its folder holds anything already."""
-    from jaxnn.runs import folder as runs
+    from jaxnn.runs import run_folder
 
     if not worker:
-        runs.require_new(given.get("out"))
-    config = configuration(recipe(given.get("recipe", "document")), given)
-    return Start(config, given.get("data", "auto"))
+        run_folder.require_new(flags.get("out"))
+    config = recipe(flags.get("recipe", "document")).altered(settings(flags))
+    return Start(config, flags.get("data", "auto"))
 
 
-def resumed(given: Mapping[str, Any], locks: ExitStack, worker: bool) -> Start:
+def resumed(flags: Mapping[str, Any], locks: ExitStack, worker: bool) -> Start:
     """A run from its latest whole checkpoint. Raises `UsageError` where it is complete."""
     from jaxnn.report import console
-    from jaxnn.runs import folder as runs
+    from jaxnn.runs import run_folder
 
-    folder = Path(given["resume"])
+    folder = Path(flags["resume"])
+    if "recipe" in flags:
+        raise UsageError("--recipe: contradicts --resume, which goes on with the run's own flags")
+    if "out" in flags:
+        raise UsageError("--out: contradicts --resume, which goes on in the run's own folder")
     if not worker:
-        locks.enter_context(runs.locked(folder))
-    run, snapshot = runs.load(folder, console.notice)
-    run = run._replace(config=agreeing_with_run(run.config, given))
-    if runs.is_complete(run, snapshot):
+        locks.enter_context(run_folder.locked(folder))
+    run, snapshot = run_folder.load_latest(folder, console.notice)
+    run = run._replace(config=run.config.resumed(settings(flags)))
+    if run_folder.is_complete(run, snapshot):
         raise UsageError(
             f"--resume {folder}: all {run.config.epochs} epochs are done; expected --epochs "
             f"above {len(snapshot.history)} to train on"
         )
-    return Start(run.config, given.get("data", run.data["argument"]), run, snapshot)
+    return Start(run.config, flags.get("data", run.data["argument"]), run, snapshot)
 
 
-def configuration(base: Config, given: Mapping[str, Any]) -> Config:
-    """`base` with the flags that were given."""
-    return base.altered({name: given[name] for name in SETTINGS if name in given})
-
-
-def agreeing_with_run(config: Config, given: Mapping[str, Any]) -> Config:
-    """The configuration of a resumed run: its own, with no fewer and perhaps more epochs."""
-    if "recipe" in given:
-        raise UsageError("--recipe: contradicts --resume, which goes on with the run's own flags")
-    if "out" in given:
-        raise UsageError("--out: contradicts --resume, which goes on in the run's own folder")
-    asked = configuration(config, given)
-    for name in SETTINGS:
-        was, now = getattr(config, name), getattr(asked, name)
-        if name in given and was != now and name != "epochs":
-            raise UsageError(
-                f"--{name} {spelled(now)}: contradicts the run to resume, which has "
-                f"{spelled(was)}; leave the flag out, or start a new run"
-            )
-    if asked.epochs < config.epochs:
-        raise UsageError(
-            f"--epochs {asked.epochs}: expected {config.epochs}, as first asked, or more"
-        )
-    if asked.epochs > config.epochs and (config.schedule != "constant" or config.ease):
-        raise UsageError(
-            f"--epochs {asked.epochs}: the run's --schedule {config.schedule} and --ease "
-            f"{config.ease:g} end with epoch {config.epochs}, as first asked; start a new run"
-        )
-    return asked
+def settings(flags: Mapping[str, Any]) -> dict[str, Any]:
+    """The flags that are settings of `Config`."""
+    return {name: flags[name] for name in SETTINGS if name in flags}
 
 
 def agreeing_with_data(
@@ -307,7 +286,7 @@ def compute_and_report(
     """Train for the epochs that are left, then open the test set and write the results."""
     from jaxnn.commands import experiment
     from jaxnn.report import console
-    from jaxnn.runs import folder as runs
+    from jaxnn.runs import run_folder
     from jaxnn.training import guessing
     from jaxnn.training.interrupt import Interrupted, until_interrupted
     from jaxnn.training.loop import fit
@@ -324,10 +303,10 @@ def compute_and_report(
         console.advise,
     )
     try:
-        with closing(runs.saved(run, shown, options.checkpoint_every)) as saved:
+        with closing(run_folder.checkpointed(run, shown, options.checkpoint_every)) as saved:
             for snapshot in saved:
                 latest = snapshot
-                experiment.prepare_conclusion()
+                experiment.import_metrics()
     except Interrupted as interrupted:
         console.how_to_resume(run, latest)
         return interrupted.exit_status
@@ -344,8 +323,8 @@ def compute_and_report(
         console.ended(run, latest, error)
         raise
     seconds = time.perf_counter() - options.begun
-    conclusion = experiment.conclude(run, dataset, latest, check, seconds, resumed_after)
-    console.outcome(conclusion.table, conclusion.result)
-    experiment.illustrate(run, dataset, latest, conclusion, options.pictures)
+    found = experiment.write_results(run, dataset, latest, check, seconds, resumed_after)
+    console.outcome(found.table, found.result)
+    experiment.write_report(run, dataset, latest, found, options.pictures)
     console.where(run.folder)
     return 0

@@ -14,14 +14,14 @@ from rich.table import Table
 from jaxnn.data import Dataset
 from jaxnn.gradcheck import GradientReport
 from jaxnn.io import command, output
-from jaxnn.runs.folder import Run
 from jaxnn.runs.metrics import AVERAGES, COLUMNS, Report
-from jaxnn.training import mesh as parallel
+from jaxnn.runs.run_folder import Run
+from jaxnn.training import data_parallel
 from jaxnn.training.config import Config
 from jaxnn.training.loop import Record, Snapshot
 
 
-def console(**options: Any) -> Console:
+def rich_console(**options: Any) -> Console:
     """Standard output: styled on a terminal, plain text elsewhere.
 
     Names are printed as they are: `[b]` and `:smile:` in a path mean nothing.
@@ -32,7 +32,7 @@ def console(**options: Any) -> Console:
 
 def notice(line: str) -> None:
     """One prominent line on standard error."""
-    console(stderr=True).print(line, style="bold yellow")
+    rich_console(stderr=True).print(line, style="bold yellow")
 
 
 def advise(line: str) -> None:
@@ -45,7 +45,7 @@ def summary(dataset: Dataset, config: Config, mesh: Mesh, done: int = 0) -> None
     sizes = "-".join(map(str, (dataset.n_x, *config.n_h, dataset.n_classes)))
     hidden = f"{config.activation} and " if config.n_h else ""
     resumed = f"\nresumed   after epoch {done} of {config.epochs}" if done else ""
-    console().print(
+    rich_console().print(
         f"data      {dataset.name}: {dataset.n_train:,} training and {dataset.n_test:,} test "
         f"examples, from {dataset.origin}\n"
         f"network   {sizes}, {hidden}softmax; lr {config.lr:g}, "
@@ -53,7 +53,7 @@ def summary(dataset: Dataset, config: Config, mesh: Mesh, done: int = 0) -> None
         f"{_beyond(config)}"
         f"device    {_devices(mesh)}, jax {jax.__version__}{resumed}"
     )
-    devices, cores = len(mesh.local_devices), parallel.cores()
+    devices, cores = len(mesh.local_devices), data_parallel.cores()
     if jax.default_backend() == "cpu" and devices > cores:
         advise(f"`devices` {devices}: more than this machine's {cores} cores, slow")
 
@@ -73,7 +73,7 @@ def _beyond(config: Config) -> str:
 
 def verdict(check: GradientReport) -> None:
     """One line: the gradients hold, and how closely."""
-    console().print(
+    rich_console().print(
         f"verified  every hand-written gradient agrees with jax.grad: largest relative error "
         f"{check.max_relative_error:.1e}"
     )
@@ -81,7 +81,7 @@ def verdict(check: GradientReport) -> None:
 
 def epochs(steps: Iterable[Snapshot], total: int, done: int) -> Iterator[Snapshot]:
     """Pass the epochs through: a line for each, and on a terminal a bar with the time left."""
-    out = console()
+    out = rich_console()
     bar = progress.Progress(
         progress.TextColumn("epoch"),
         progress.MofNCompleteColumn(),
@@ -116,7 +116,7 @@ def how_to_resume(run: Run, progress: Snapshot, saved: str = "everything is save
     On standard error where standard output has no reader any more.
     """
     silent = output.reader_has_gone()
-    console(stderr=silent).print(
+    rich_console(stderr=silent).print(
         f"{'nobody reads the output any more: ' if silent else ''}"
         f"interrupted after epoch {len(progress.history)} of {run.config.epochs}; {saved}. To go "
         f"on:\n  {command.resuming(run.folder)}"
@@ -142,7 +142,7 @@ def table(report: Report, accuracy: float) -> str:
             grid.add_row("accuracy", "", "", f"{accuracy:.4f}", f"{values['support']:.0f}")
         grid.add_row(row, *_cells(values))
     text = io.StringIO()
-    console(file=text, width=80, soft_wrap=False).print(grid)
+    rich_console(file=text, width=80, soft_wrap=False).print(grid)
     lines = [line.rstrip() for line in text.getvalue().splitlines()]
     return "\n".join(lines).strip("\n") + "\n"
 
@@ -156,7 +156,7 @@ def outcome(table: str, result: Mapping[str, Any]) -> None:
     """The table, what each member of a committee says alone, and the summary in one line."""
     members = ", ".join(f"{accuracy:.2%}" for accuracy in result["member_accuracies"])
     alone = f"members alone: {members}\n" if members else ""
-    console().print(
+    rich_console().print(
         f"\n{table}\n"
         f"{alone}test accuracy {result['test_accuracy']:.2%} {_of_epoch(result)}; "
         f"{result['train_seconds']:.1f} s of training, {result['total_seconds']:.1f} s in all"
@@ -174,4 +174,4 @@ def _of_epoch(result: Mapping[str, Any]) -> str:
 
 def where(folder: Path) -> None:
     """Where everything lies."""
-    console().print(f"results in {folder}")
+    rich_console().print(f"results in {folder}")

@@ -20,9 +20,8 @@ from jaxnn.nn.activations import ACTIVATIONS
 from jaxnn.nn.ensemble import logits
 from jaxnn.nn.losses import softmax
 from jaxnn.nn.mlp import Params
-from jaxnn.runs import checkpoint, layout
-from jaxnn.runs import folder as runs
-from jaxnn.runs.folder import Run
+from jaxnn.runs import checkpoint, layout, run_folder
+from jaxnn.runs.run_folder import Run
 from jaxnn.training.config import Config
 from jaxnn.training.loop import best_epoch, state_shapes
 
@@ -122,13 +121,13 @@ def load(folder: str | Path, notice: Callable[[str], None] = _warn) -> Trained:
         raise UsageError(f"{folder}: expected the folder of a run, found none")
     if (folder / layout.RESULT).exists() or not (folder / layout.CHECKPOINTS).is_dir():
         network = _finished(folder)
-        if runs.epochs_saved(folder) > network.epochs:
+        if run_folder.epochs_saved(folder) > network.epochs:
             notice(
                 f"{folder}: its result after {network.epochs} epochs; it has been resumed since, "
-                f"and is not finished after {runs.epochs_saved(folder)}"
+                f"and is not finished after {run_folder.epochs_saved(folder)}"
             )
         return network
-    run, snapshot = runs.load(folder, notice)
+    run, snapshot = run_folder.load_latest(folder, notice)
     epochs = len(snapshot.history)
     chosen = (
         f", that of epoch {best_epoch(snapshot.history)} by validation" if snapshot.best else ""
@@ -136,7 +135,7 @@ def load(folder: str | Path, notice: Callable[[str], None] = _warn) -> Trained:
     notice(
         f"{folder}: not finished: its state after {epochs} of {run.config.epochs} epochs{chosen}"
     )
-    with runs.sensible_notes(folder):
+    with run_folder.checked_notes(folder):
         return Trained(run, snapshot.eval_params, epochs, _frame(run.data), _look(run.data), None)
 
 
@@ -158,8 +157,8 @@ def _finished(folder: Path) -> Trained:
             f"{layout.CHECKPOINTS}/ in it"
         )
     arrays, notes = arrayfile.load(path)
-    with runs.sensible_notes(path):
-        run = runs.noted(folder, notes)
+    with run_folder.checked_notes(path):
+        run = run_folder.described_by(folder, notes)
         like = _shapes(run)
         frame, look, result = _frame(run.data), _look(run.data), notes["result"]
         epochs = int(result["epochs"])

@@ -21,6 +21,7 @@ from jaxnn.training.declaration import (
     declared,
     require,
     setting,
+    spelled,
 )
 
 #: The learning rate of each optimiser where none is given: the document's for its momentum, and
@@ -248,6 +249,32 @@ class Config:
             config = replace(config, lr=usual)
         _require_company(config, changes)
         return config
+
+    def resumed(self, changes: Mapping[str, Any]) -> "Config":
+        """The configuration of this run when it goes on: its own, with as many epochs or more.
+
+        Raises `SettingError` where `changes` ask for another run than the one that began: another
+        value, fewer epochs than were first asked for, or more where a schedule or `ease` ends with
+        the last of them.
+        """
+        asked = self.altered(changes)
+        for name in changes:
+            was, now = getattr(self, name), getattr(asked, name)
+            if was != now and name != "epochs":
+                raise SettingError(
+                    f"`{name}` {spelled(now)}: contradicts the run to resume, which has "
+                    f"{spelled(was)}; leave it out, or start a new run"
+                )
+        if asked.epochs < self.epochs:
+            raise SettingError(
+                f"`epochs` {asked.epochs}: expected {self.epochs}, as first asked, or more"
+            )
+        if asked.epochs > self.epochs and (self.schedule != "constant" or self.ease):
+            raise SettingError(
+                f"`epochs` {asked.epochs}: the run's `schedule` {self.schedule} and `ease` "
+                f"{self.ease:g} end with epoch {self.epochs}, as first asked; start a new run"
+            )
+        return asked
 
     def require_data(self, n_train: int, n_x: int, image_shape: tuple[int, int] | None) -> None:
         """Raises `SettingError` unless so many training examples of so many inputs will do."""

@@ -1,8 +1,8 @@
 """Several processes, on one machine or many, for one run: how they meet, and how they part.
 
-jax's own runtime joins them: the devices of all make one mesh (`jaxnn.training.mesh`), each process
-gathers the examples of its own devices (`jaxnn.training.streaming`), and the first process alone
-writes.
+jax's own runtime joins them: the devices of all make one mesh (`jaxnn.training.data_parallel`),
+each process gathers the examples of its own devices (`jaxnn.training.streaming`), and the first
+process alone writes.
 
 When one is lost, the others cannot go on: no step is complete without its share. The runtime then
 ends them as it sees fit, in the middle of anything, with a page of C++. A watcher, forked before
@@ -128,9 +128,9 @@ def any_signal(signum: int) -> int:
     import numpy as np
     from jax.experimental import multihost_utils
 
-    from jaxnn.training.mesh import together
+    from jaxnn.training.data_parallel import naming_lost_peers
 
-    everybodys = together(multihost_utils.process_allgather)(np.int32(signum))
+    everybodys = naming_lost_peers(multihost_utils.process_allgather)(np.int32(signum))
     return int(everybodys.max())
 
 
@@ -138,10 +138,10 @@ def _join(cluster: Cluster, devices: int | None) -> None:
     import jax
     from jax.experimental import multihost_utils
 
-    from jaxnn.training import mesh as parallel
+    from jaxnn.training import data_parallel
 
     require_port(cluster)
-    parallel.request(devices)
+    data_parallel.request_devices(devices)
     where = cluster.coordinator or "the place that the environment names"
     print(f"meeting   the other processes at {where}, for {MEETING} s at most", flush=True)
     require_coordinator(cluster)

@@ -30,6 +30,7 @@ from jaxnn.errors import SettingError
 from jaxnn.nn.activations import Activation
 from jaxnn.nn.mlp import Params, depth
 from jaxnn.training.config import Config
+from jaxnn.training.data_parallel import naming_lost_peers, replicated, shard, sharded
 from jaxnn.training.evaluation import (
     Evaluation,
     evaluation_slices,
@@ -38,7 +39,6 @@ from jaxnn.training.evaluation import (
     slice_logits,
 )
 from jaxnn.training.loop import Engine, state_shapes
-from jaxnn.training.mesh import everywhere, share_out, shared_out, together
 from jaxnn.training.objective import unit_interval
 from jaxnn.training.program import Hyperparameters, Program, Teacher
 from jaxnn.training.step import TrainState, train_batches
@@ -123,7 +123,7 @@ def streamed(
         shape: _compiled(to.mesh, dataset, config, program, hyper, *shape)
         for shape in _shapes(parts)
     }
-    replicate = partial(jax.device_put, device=everywhere(to.mesh))
+    replicate = partial(jax.device_put, device=replicated(to.mesh))
 
     def put(tree: Any) -> Any:
         state, *data = tree
@@ -144,7 +144,7 @@ def streamed(
         return state
 
     evaluation = partial(_evaluated, to, scale=scale, activation=program.activation)
-    return Engine(together(one_epoch), put, together(evaluation))
+    return Engine(naming_lost_peers(one_epoch), put, naming_lost_peers(evaluation))
 
 
 def chunks(n: int, batch_size: int, most: int) -> list[Chunk]:
@@ -199,7 +199,7 @@ def _compiled(
         hyper: Hyperparameters,
     ) -> TrainState:
         def read(batch: Any) -> tuple[Array, Array]:
-            images, labels = share_out(mesh, jax.tree.map(lambda a: a[:size], batch))
+            images, labels = shard(mesh, jax.tree.map(lambda a: a[:size], batch))
             return unit_interval(images, scale), labels
 
         key = jax.random.wrap_key_data(key)
@@ -211,16 +211,16 @@ def _compiled(
     numbers = jax.eval_shape(
         lambda: (jnp.uint32(0), jnp.float32(0), jax.random.key_data(jax.random.key(0)), hyper)
     )
-    state, numbers = _laid((state, numbers), everywhere(mesh))
+    state, numbers = _laid((state, numbers), replicated(mesh))
     rows = (count, _padded(size, mesh))
     batches = _laid(
         (
             jax.ShapeDtypeStruct((*rows, dataset.n_x), dataset.x_train.dtype),
             jax.ShapeDtypeStruct(rows, dataset.y_train.dtype),
         ),
-        shared_out(mesh, 1),
+        sharded(mesh, 1),
     )
-    lowered = jax.jit(train, out_shardings=everywhere(mesh), donate_argnums=0).lower(
+    lowered = jax.jit(train, out_shardings=replicated(mesh), donate_argnums=0).lower(
         state, batches, *numbers
     )
     return compiled(lowered, spread=program.transposed)
@@ -250,7 +250,7 @@ def _sharded(
             return gathered
 
         shape = (*rows.shape, *source.shape[1:])
-        return jax.make_array_from_callback(shape, shared_out(mesh, 1), share)
+        return jax.make_array_from_callback(shape, sharded(mesh, 1), share)
 
     return shipped(images), shipped(labels)
 
@@ -267,7 +267,7 @@ def _evaluated(
     """`evaluate`, its slices shared out among the devices: whole slices by the same program, so
     that the result has the same bits."""
     devices = to.mesh.local_devices
-    params = jax.device_put(params, everywhere(to.mesh))
+    params = jax.device_put(params, replicated(to.mesh))
     copies = [jax.tree.map(partial(_copy_on, device), params) for device in devices]
     slices = evaluation_slices(*images.shape)
     turns = slices[jax.process_index() :: jax.process_count()]

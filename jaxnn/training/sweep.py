@@ -34,6 +34,7 @@ from jaxnn.nn.activations import Activation
 from jaxnn.nn.mlp import Params
 from jaxnn.nn.optimisers import momentum
 from jaxnn.training.config import Config
+from jaxnn.training.data_parallel import cores
 from jaxnn.training.evaluation import all_logits, evaluation_slices, score
 from jaxnn.training.grid import best_run, groups, points
 from jaxnn.training.loop import (
@@ -42,7 +43,6 @@ from jaxnn.training.loop import (
     initial_state,
     state_shapes,
 )
-from jaxnn.training.mesh import cores
 from jaxnn.training.program import Hyperparameters, Program, optimiser_of
 from jaxnn.training.shuffle import permutation
 from jaxnn.training.step import TrainState, train_epoch

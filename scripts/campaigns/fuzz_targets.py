@@ -261,8 +261,7 @@ def checkpoint_notes() -> Target:
     """The same of a run that goes on."""
     from jaxnn import data
     from jaxnn.io import arrayfile
-    from jaxnn.runs import folder as runs
-    from jaxnn.runs import layout
+    from jaxnn.runs import layout, run_folder
     from jaxnn.training.config import Config
     from jaxnn.training.loop import Snapshot, start
 
@@ -270,8 +269,8 @@ def checkpoint_notes() -> Target:
     config = Config(epochs=2, n_h=(3,))
     progress = Snapshot(start(config, 64, 10).state, ({"epoch": 1, **record, "seconds": 0.1},))
     with tempfile.TemporaryDirectory() as place:
-        run = runs.create(place, config, runs.describe(data.load("digits"), "digits"))
-        runs.save(run, progress)
+        run = run_folder.create(place, config, run_folder.describe(data.load("digits"), "digits"))
+        run_folder.save_epoch(run, progress)
         (path,) = Path(place, layout.CHECKPOINTS).iterdir()
         values, notes = arrayfile.load(path)
         name = path.name
@@ -281,7 +280,7 @@ def checkpoint_notes() -> Target:
         arrayfile.save(folder / layout.CHECKPOINTS / name, values, json_of(content))
 
     def read(folder: Path) -> Any:
-        return runs.load(folder, lambda line: None)[0].config
+        return run_folder.load_latest(folder, lambda line: None)[0].config
 
     return Target([json.dumps(notes).encode()], put, read)
 

@@ -11,19 +11,19 @@ from PIL import Image
 
 from jaxnn.report import plots
 
-from .. import run_folder, shell
+from .. import shell, trained_run
 
 
 @pytest.fixture(scope="module")
 def originals(tmp_path_factory):
     folder = tmp_path_factory.mktemp("compare")
-    run_folder.finished(folder / "a")
-    run_folder.finished(folder / "b", replace(run_folder.CONFIG, epochs=5, lr=0.25, n_h=(9, 8)))
-    run_folder.finished(folder / "a1", replace(run_folder.CONFIG, seed=1))
-    run_folder.finished(folder / "v", replace(run_folder.CONFIG, validation=0.2))
-    run_folder.unfinished(folder / "u", epochs=2)
-    run_folder.unfinished(folder / "uv", replace(run_folder.CONFIG, validation=0.2), epochs=2)
-    run_folder.unfinished(folder / "0", epochs=0)
+    trained_run.finished(folder / "a")
+    trained_run.finished(folder / "b", replace(trained_run.CONFIG, epochs=5, lr=0.25, n_h=(9, 8)))
+    trained_run.finished(folder / "a1", replace(trained_run.CONFIG, seed=1))
+    trained_run.finished(folder / "v", replace(trained_run.CONFIG, validation=0.2))
+    trained_run.unfinished(folder / "u", epochs=2)
+    trained_run.unfinished(folder / "uv", replace(trained_run.CONFIG, validation=0.2), epochs=2)
+    trained_run.unfinished(folder / "0", epochs=0)
     return folder
 
 

@@ -11,16 +11,15 @@ import pytest
 
 from jaxnn.errors import CheckpointError, JaxnnError
 from jaxnn.io import arrayfile
-from jaxnn.runs import folder as runs
-from jaxnn.runs import trained
+from jaxnn.runs import run_folder, trained
 
-from .. import run_folder, shell
+from .. import shell, trained_run
 from ..data_files import replace
 
 
 @pytest.fixture(scope="module")
 def original(tmp_path_factory):
-    return run_folder.finished(tmp_path_factory.mktemp("evaluate") / "run")
+    return trained_run.finished(tmp_path_factory.mktemp("evaluate") / "run")
 
 
 @pytest.fixture
@@ -63,7 +62,7 @@ def test_other_formats_read_the_parameters_by_their_names(run):
 
 
 def test_equal_runs_write_equal_parameter_files(original, tmp_path):
-    again = run_folder.finished(tmp_path / "again")
+    again = trained_run.finished(tmp_path / "again")
     one, other = (folder / "parameters.safetensors" for folder in (original, again))
     assert one.read_bytes() == other.read_bytes()
 
@@ -98,7 +97,7 @@ def test_a_figure_that_differs_is_named_with_the_versions(run, evaluate):
 
 
 def test_an_unfinished_run_is_evaluated_as_far_as_it_has_come(tmp_path, evaluate):
-    run = run_folder.unfinished(tmp_path / "run", epochs=3)
+    run = trained_run.unfinished(tmp_path / "run", epochs=3)
     last = json.loads((run / "history.jsonl").read_text().splitlines()[-1])
     outcome = evaluate(run)
     assert outcome.status == 0
@@ -249,7 +248,7 @@ class TestDamagedParameters:
 
     def test_the_configuration_as_json_is_for_people_and_decides_nothing(self, run, evaluate):
         for content in (b"", b"{", b"\xff", b'{"config": {"activation": "tanh"}}'):
-            (run / runs.CONFIG).write_bytes(content)
+            (run / run_folder.CONFIG).write_bytes(content)
             assert IDENTICAL in evaluate("run").out
 
 

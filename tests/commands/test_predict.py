@@ -10,12 +10,12 @@ from PIL import Image
 from jaxnn.io import arrayfile
 from jaxnn.report import text
 
-from .. import run_folder, shell
+from .. import shell, trained_run
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    return run_folder.finished(tmp_path_factory.mktemp("predict") / "run")
+    return trained_run.finished(tmp_path_factory.mktemp("predict") / "run")
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def predict(run, monkeypatch, capsys, tmp_path):
 
 def examples(n=1):
     """The first test images, (n, 8, 8) in [0, 1]."""
-    digits = run_folder.digits()
+    digits = trained_run.digits()
     return (digits.x_test[:n] * np.float32(digits.scale)).reshape(-1, 8, 8)
 
 
@@ -74,7 +74,7 @@ def test_every_form_reads_as_most_of_its_labels(predict, form, dark):
             Image.fromarray(drawing).save(name)
     outcome = predict(*names, "--json")
     found = [answer["digit"] for answer in json.loads(outcome.out)]
-    assert np.mean(found == run_folder.digits().y_test[:20]) >= 0.85
+    assert np.mean(found == trained_run.digits().y_test[:20]) >= 0.85
 
 
 def test_several_pictures_in_a_file(predict):
@@ -162,7 +162,7 @@ def test_a_name_cannot_forge_a_line(predict):
 
 def test_an_unfinished_run_predicts_as_it_stands(predict, monkeypatch, capsys, tmp_path):
     np.save("one.npy", examples(1))
-    unfinished = run_folder.unfinished(tmp_path / "unfinished")
+    unfinished = trained_run.unfinished(tmp_path / "unfinished")
     outcome = shell.here(monkeypatch, capsys, "predict", unfinished, "one.npy")
     assert outcome.status == 0
     assert "not finished" in outcome.err
@@ -174,7 +174,7 @@ class TestRunsWithoutAFrame:
     @pytest.fixture
     def changed(self, predict, tmp_path, monkeypatch, capsys):
         def changed(*flags, **data):
-            run = run_folder.finished(tmp_path / "run")
+            run = trained_run.finished(tmp_path / "run")
             path = run / "parameters.safetensors"
             arrays, notes = arrayfile.load(path)
             arrayfile.save(path, arrays, notes | {"data": notes["data"] | data})

@@ -9,13 +9,12 @@ from PIL import Image
 from jaxnn import data
 from jaxnn.data import look
 from jaxnn.io import arrayfile
-from jaxnn.report import console as display
-from jaxnn.runs import folder as runs
-from jaxnn.runs import results, trained
+from jaxnn.report import console
+from jaxnn.runs import results, run_folder, trained
 from jaxnn.training.config import Config
 from jaxnn.training.loop import fit
 
-from .. import run_folder, shell
+from .. import shell, trained_run
 from ..data_files import write_npz
 
 CONFIG = Config(epochs=4, batch_size=16, n_h=(24,))
@@ -23,7 +22,7 @@ CONFIG = Config(epochs=4, batch_size=16, n_h=(24,))
 
 def digits(change):
     """The embedded digits, 0 to 16 and ink bright, in another form: 600 and 120 of them."""
-    d = run_folder.digits()
+    d = trained_run.digits()
     n = {"train": 600, "test": 120}
     x = {f"x_{p}": change(getattr(d, f"x_{p}")[: n[p]].reshape(-1, 8, 8)) for p in n}
     return x | {f"y_{p}": getattr(d, f"y_{p}")[: n[p]] for p in n}
@@ -36,7 +35,7 @@ def as_bytes(x):
 def bars(x):
     """Shapes from border to border: a bar whose place is the class; the last fills the image."""
     rng = np.random.default_rng(len(x))
-    d = run_folder.digits()
+    d = trained_run.digits()
     y = (d.y_train if len(x) == 600 else d.y_test)[: len(x)]
     image = rng.integers(0, 40, (len(x), 9, 12)).astype(np.uint8)
     for row, label in zip(image, y, strict=True):
@@ -66,12 +65,14 @@ SETS = {
 def finished(folder, path):
     """A short run on the data in that file."""
     dataset = data.load(str(path))
-    run = runs.create(str(folder), CONFIG, runs.describe(dataset, str(path)))
+    run = run_folder.create(str(folder), CONFIG, run_folder.describe(dataset, str(path)))
     *_, progress = fit(dataset, CONFIG)
     test = results.test(dataset, CONFIG, progress.eval_params)
     classes = results.report(dataset, test)
     result = results.figures(dataset, CONFIG, progress, test, classes)
-    runs.finish(run, progress.eval_params, result, display.table(classes, test.accuracy))
+    run_folder.write_results(
+        run, progress.eval_params, result, console.table(classes, test.accuracy)
+    )
     return test
 
 
@@ -215,13 +216,13 @@ def test_a_run_without_a_record_still_reads_drawings(run_on, predict, tmp_path):
 
 class TestLook:
     def test_of_the_digits(self):
-        found = look.of_dataset(run_folder.digits())
+        found = look.of_dataset(trained_run.digits())
         assert (found.dtype, found.scale, found.paper, found.ink) == ("uint8", 1 / 16, 0, 1)
         assert not found.is_dark_on_light
         assert not found.blank
 
     def test_survives_json(self):
-        found = look.of_dataset(run_folder.digits())
+        found = look.of_dataset(trained_run.digits())
         assert look.Look.from_dict(json.loads(json.dumps(found.to_dict()))) == found
 
     @pytest.mark.parametrize(

@@ -18,8 +18,7 @@ from jaxnn.commands import experiment
 from jaxnn.errors import UsageError
 from jaxnn.io import arrayfile, command
 from jaxnn.nn.losses import cross_entropy_derivative
-from jaxnn.runs import folder as runs
-from jaxnn.runs import results
+from jaxnn.runs import results, run_folder
 from jaxnn.training import loop as fit
 from jaxnn.training.config import Config
 
@@ -225,7 +224,7 @@ def test_a_folder_with_files_is_refused_and_left_alone(train, tmp_path):
     assert "error: --out mine: expected a new or empty folder, found files in it" in outcome.err
     assert outcome.out == ""  # said before anything is read or computed
     with pytest.raises(UsageError, match="expected a new or empty folder, found files in it"):
-        runs.create("mine", Config(), {"name": "digits"})  # filled meanwhile
+        run_folder.create("mine", Config(), {"name": "digits"})  # filled meanwhile
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
 
 
@@ -309,7 +308,7 @@ def test_results_without_room_are_written_by_a_resumption(train, tmp_path, monke
 
     argv = (*DIGITS, "--epochs", 1, "--no-plots", "--out", "run")
     with monkeypatch.context() as patch:
-        patch.setattr(runs, "finish", full)
+        patch.setattr(run_folder, "write_results", full)
         outcome = train(*argv)
     assert outcome.status == 2
     assert re.search("run: cannot write the results: No space left .*--resume run", outcome.err)
@@ -384,7 +383,7 @@ class TestResume:
                 shell.script("train").main(["--resume", "run", "--epochs", "3"])
         assert {name: (run / name).read_bytes() for name in old} == old
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(experiment, "conclude", lambda *_: pytest.fail("killed"))
+            patch.setattr(experiment, "write_results", lambda *_: pytest.fail("killed"))
             with pytest.raises(pytest.fail.Exception):
                 shell.script("train").main(["--resume", "run"])
             assert {name: (run / name).read_bytes() for name in old} == old
@@ -410,9 +409,9 @@ class TestResume:
 
         with monkeypatch.context() as patch:
             if operation == "open":
-                patch.setattr(runs.FileLock, "acquire", read_only)
+                patch.setattr(run_folder.FileLock, "acquire", read_only)
             else:
-                patch.setattr(runs.tempfile, operation, read_only)
+                patch.setattr(run_folder.tempfile, operation, read_only)
             outcome = train("--resume", "run", "--epochs", 3)
         expected = "error: --resume run: cannot write there: Read-only file system\n"
         assert (outcome.status, outcome.err) == (2, expected)

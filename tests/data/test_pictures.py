@@ -14,7 +14,7 @@ from jaxnn.data import pictures as images
 from jaxnn.data.framing import Frame, like_mnist, measure, prepare
 from jaxnn.errors import DataError
 
-from .. import run_folder, small
+from .. import small, trained_run
 from ..data_files import replace
 
 MNIST = like_mnist((28, 28))
@@ -130,7 +130,7 @@ class TestFrame:
 
     def test_of_the_embedded_digits(self):
         """Their 8×8 pixels are filled from top to bottom, unlike MNIST's."""
-        digits = run_folder.digits()
+        digits = trained_run.digits()
         frame = measure(digits.x_train.reshape(-1, 8, 8))
         assert (frame.shape, frame.box) == ((8, 8), (8, 7))
         np.testing.assert_allclose(frame.centre, (3.5, 3.5), atol=0.1)

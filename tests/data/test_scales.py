@@ -9,12 +9,12 @@ import pytest
 
 from jaxnn.data import DataError, load
 from jaxnn.data.pixels import in_unit
-from jaxnn.report import console as display
+from jaxnn.report import console
 from jaxnn.runs.metrics import classification_report
-from jaxnn.training import mesh as parallel
+from jaxnn.training import data_parallel
 from jaxnn.training.config import Config
 
-from .. import run_folder, shell, small
+from .. import shell, small, trained_run
 from ..data_files import arrays, with_images, write_hdf5, write_npz
 
 #: Images of bytes from 0 to 255, in other scales: what is white, and the largest stored number.
@@ -47,7 +47,7 @@ def test_white_is_the_training_parts(tmp_path, write, suffix, case):
 
 
 def test_the_digits_as_scikit_learn_gives_them(tmp_path):
-    digits = run_folder.digits()
+    digits = trained_run.digits()
     a = {n: getattr(digits, n) for n in ("x_train", "y_train", "x_test", "y_test")}
     a |= {n: a[n].astype(np.float64) for n in ("x_train", "x_test")}
     dataset = load(str(write_npz(tmp_path / "set.npz", a)))
@@ -160,7 +160,7 @@ class TestLabels:
 
 def test_the_line_of_the_data_says_it(capsys):
     dataset = replace(small.dataset(), remarks=("white is 16", "labels 1 to 5"))
-    display.summary(dataset, Config(), parallel.mesh(1))
+    console.summary(dataset, Config(), data_parallel.mesh(1))
     first = capsys.readouterr().out.splitlines()[0]
     assert first.startswith("data      small: ")
     assert first.endswith("; white is 16; labels 1 to 5")
@@ -172,8 +172,8 @@ class TestEvaluate:
     @pytest.fixture
     def evaluated(self, tmp_path, monkeypatch, capsys):
         def evaluated(change):
-            folder = run_folder.finished(tmp_path / "run")
-            digits = run_folder.digits()
+            folder = trained_run.finished(tmp_path / "run")
+            digits = trained_run.digits()
             a = {n: getattr(digits, n) for n in ("y_train", "y_test")}
             a |= {n: change(getattr(digits, n)) for n in ("x_train", "x_test")}
             path = write_npz(tmp_path / "other.npz", a)

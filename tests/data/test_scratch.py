@@ -17,9 +17,8 @@ from jaxnn.data import load, with_validation
 from jaxnn.data.memory import MEBIBYTE
 from jaxnn.data.scratch import assembled, read_at_random
 from jaxnn.errors import StorageError
-from jaxnn.runs import folder as runs
-from jaxnn.runs import results
-from jaxnn.training import mesh as parallel
+from jaxnn.runs import results, run_folder
+from jaxnn.training import data_parallel
 from jaxnn.training.loop import fit
 from jaxnn.training.streaming import streamed, streaming_for
 
@@ -131,9 +130,9 @@ def test_without_a_limit_it_is_half_of_what_is_free(file, monkeypatch):
     with_free(2 * images - 2)
     assert on_disk(load(str(file)).x_train)
     with_free(2 * everything)
-    assert streaming_for(parallel.mesh(1), held, CONFIG, None) is None
+    assert streaming_for(data_parallel.mesh(1), held, CONFIG, None) is None
     with_free(2 * everything - 2)
-    assert streaming_for(parallel.mesh(1), held, CONFIG, None) is not None
+    assert streaming_for(data_parallel.mesh(1), held, CONFIG, None) is not None
 
 
 @pytest.mark.parametrize(
@@ -162,7 +161,7 @@ def fractions():
 def trained(dataset, memory, split_in=None):
     """The training set, and the end of the run."""
     training_set = with_validation(dataset, 0.2, seed=1, memory=split_in or memory)
-    to = streaming_for(parallel.mesh(1), training_set, CONFIG, memory)
+    to = streaming_for(data_parallel.mesh(1), training_set, CONFIG, memory)
     *_, last = fit(training_set, CONFIG, engine=streamed(training_set, CONFIG, to) if to else None)
     return training_set, last
 
@@ -198,7 +197,7 @@ def without_seconds(history):
 def whole_job(file):
     """From the file to the figures, with a validation set, and what a run notes of its data."""
     dataset = load(str(file), memory=MEMORY)
-    runs.describe(dataset, str(file))
+    run_folder.describe(dataset, str(file))
     _, last = trained(dataset, MEMORY)
     results.report(dataset, results.test(dataset, CONFIG, last.eval_params))
 

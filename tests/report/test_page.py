@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxnn.errors import StorageError
-from jaxnn.report import page as report
+from jaxnn.report import page
 from jaxnn.report.plots import ALL, CURVES, MISTAKES, Pictures
 from jaxnn.runs.metrics import classification_report
 
@@ -64,12 +64,12 @@ class Page(HTMLParser):
         return " ".join(" ".join(self.text).split())
 
 
-def page(result=RESULT, images=None, left_out=None, history=HISTORY):
-    return report.page(result, CLASSES, history, images or {}, left_out or {})
+def rendered(result=RESULT, images=None, left_out=None, history=HISTORY):
+    return page.page(result, CLASSES, history, images or {}, left_out or {})
 
 
 def test_the_figures_the_configuration_the_versions_and_the_verdict():
-    words = Page(page()).words()
+    words = Page(rendered()).words()
     for expected in (
         "Training on digits",
         "1,438 training and 4 test examples; parameters of epoch 1 of 2; seed 7",
@@ -89,7 +89,7 @@ def test_the_figures_the_configuration_the_versions_and_the_verdict():
 
 
 def test_the_table_is_that_of_table_txt():
-    words = Page(page()).words()
+    words = Page(rendered()).words()
     assert (
         "class precision recall f1-score support "
         "0 1.0000 1.0000 1.0000 1 "
@@ -99,37 +99,37 @@ def test_the_table_is_that_of_table_txt():
         "macro avg 0.8333 0.8333 0.7778 4 "
         "weighted avg 0.8750 0.7500 0.7500 4"
     ) in words
-    line_above = re.search(r'<tr class="section"><th>(.*?)</th>', page())
+    line_above = re.search(r'<tr class="section"><th>(.*?)</th>', rendered())
     assert line_above.group(1) == "accuracy"
 
 
 def test_a_gradient_that_disagrees_is_said_to():
     result = RESULT | {"gradient_check": {"ok": False, "max_relative_error": 0.5}}
-    assert "A hand-written gradient disagrees with jax.grad" in Page(page(result)).words()
+    assert "A hand-written gradient disagrees with jax.grad" in Page(rendered(result)).words()
 
 
 def test_pictures_lie_within_the_page_and_have_a_description():
     images = {name: name.encode() for name in ALL}
-    shown = Page(page(images=images)).attributes("img")
-    assert [image["alt"] for image in shown] == [report.CAPTIONS[name] for name in ALL]
+    shown = Page(rendered(images=images)).attributes("img")
+    assert [image["alt"] for image in shown] == [page.CAPTIONS[name] for name in ALL]
     contents = [base64.b64decode(image["src"].partition("base64,")[2]) for image in shown]
     assert contents == list(images.values())
 
 
 def test_what_was_left_out_is_said_with_the_reason():
-    words = Page(page(left_out={MISTAKES: "there are none"})).words()
+    words = Page(rendered(left_out={MISTAKES: "there are none"})).words()
     assert "The most confident mistakes: left out, because there are none." in words
 
 
 def test_nothing_is_loaded_from_elsewhere_and_nothing_runs():
-    parsed = Page(page(images={CURVES: b"png"}))
+    parsed = Page(rendered(images={CURVES: b"png"}))
     loads = [value for _, attrs in parsed.elements for name, value in attrs.items()
              if name in ("src", "href", "srcset", "data", "action")]  # fmt: skip
     assert len(loads) == 1
     assert loads[0].startswith("data:image/png;base64,")
     assert not {"script", "link", "iframe", "object"} & {tag for tag, _ in parsed.elements}
-    assert "url(" not in page()
-    assert "@import" not in page()
+    assert "url(" not in rendered()
+    assert "@import" not in rendered()
     (policy,) = [a["content"] for a in parsed.attributes("meta") if "http-equiv" in a]
     assert policy == "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
@@ -146,7 +146,7 @@ EVIL = "</td></table><script>alert('\"&')</script>$title ${x}"
     ],
 )
 def test_names_are_text_and_never_markup(change):
-    parsed = Page(page(RESULT | change))
+    parsed = Page(rendered(RESULT | change))
     assert "script" not in {tag for tag, _ in parsed.elements}
     assert " ".join(EVIL.split()) in parsed.words()
 
@@ -154,11 +154,11 @@ def test_names_are_text_and_never_markup(change):
 def test_written_with_the_pictures_of_the_folder(tmp_path):
     (tmp_path / CURVES).write_bytes(b"a picture")
     pictures = Pictures((tmp_path / CURVES,), {})
-    path = report.write(tmp_path, RESULT, CLASSES, HISTORY, pictures)
+    path = page.write(tmp_path, RESULT, CLASSES, HISTORY, pictures)
     assert path == tmp_path / "report.html"
     assert base64.b64encode(b"a picture").decode() in path.read_text(encoding="utf-8")
 
 
 def test_a_folder_that_is_gone(tmp_path):
     with pytest.raises(StorageError, match=r"report\.html: cannot write the report"):
-        report.write(tmp_path / "gone", RESULT, CLASSES, HISTORY, Pictures((), {}))
+        page.write(tmp_path / "gone", RESULT, CLASSES, HISTORY, Pictures((), {}))

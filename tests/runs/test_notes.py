@@ -6,11 +6,10 @@ import pytest
 
 from jaxnn.errors import CheckpointError
 from jaxnn.io import arrayfile
-from jaxnn.runs import folder as runs
-from jaxnn.runs import trained
+from jaxnn.runs import run_folder, trained
 from jaxnn.training.config import Config
 
-from .. import run_folder
+from .. import trained_run
 
 CONFIG = Config(epochs=1, n_h=(5,), batch_size=500, validation=0.5, patience=1)
 
@@ -19,7 +18,7 @@ STRANGE = [None, True, -1, 0.5, 10**400, "x", [], [None], {}]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    return run_folder.finished(tmp_path_factory.mktemp("notes") / "run", CONFIG)
+    return trained_run.finished(tmp_path_factory.mktemp("notes") / "run", CONFIG)
 
 
 def places(notes, path=()):
@@ -72,8 +71,8 @@ def outcomes(read, file, monkeypatch):
 
 
 def test_of_a_checkpoint(folder, monkeypatch):
-    *_, newest = sorted((folder / runs.CHECKPOINTS).iterdir())
-    found = list(outcomes(lambda: runs._read_checkpoint(folder, newest), newest, monkeypatch))
+    *_, newest = sorted((folder / run_folder.CHECKPOINTS).iterdir())
+    found = list(outcomes(lambda: run_folder._read_checkpoint(folder, newest), newest, monkeypatch))
     assert len(found) > 400
     assert found.count("refused") > 250
     assert found[: len(STRANGE)] == ["refused"] * len(STRANGE)
@@ -81,7 +80,9 @@ def test_of_a_checkpoint(folder, monkeypatch):
 
 def test_of_parameters(folder, monkeypatch):
     found = list(
-        outcomes(lambda: trained.load(folder, pytest.fail), folder / runs.PARAMETERS, monkeypatch)
+        outcomes(
+            lambda: trained.load(folder, pytest.fail), folder / run_folder.PARAMETERS, monkeypatch
+        )
     )
     assert len(found) > 500
     assert found.count("refused") > 250

@@ -7,7 +7,7 @@ import pytest
 
 from jaxnn.commands import cli
 from jaxnn.errors import TrainingDivergedError
-from jaxnn.runs import folder as runs
+from jaxnn.runs import run_folder
 from jaxnn.runs.interval import EVERY_EPOCH, Interval
 from jaxnn.training.interrupt import Interrupted
 from jaxnn.training.loop import fit, start
@@ -28,8 +28,10 @@ def steps():
 @pytest.fixture
 def run(tmp_path, steps):
     """A run that has begun."""
-    run = runs.create(str(tmp_path / "run"), CONFIG, runs.describe(small.dataset(), "small.npz"))
-    runs.save(run, steps[0])
+    run = run_folder.create(
+        str(tmp_path / "run"), CONFIG, run_folder.describe(small.dataset(), "small.npz")
+    )
+    run_folder.save_epoch(run, steps[0])
     return run
 
 
@@ -54,7 +56,7 @@ def history(run):
 )
 def test_every_nth_epoch_and_the_last_are_saved(run, steps, every, kept):
     written = []
-    for step in runs.saved(run, steps[1:], Interval(epochs=every)):
+    for step in run_folder.checkpointed(run, steps[1:], Interval(epochs=every)):
         written.append((len(step.history), epochs_saved(run)[-1]))
     assert written == [(n, n - n % every) for n in range(1, 6)]
     assert epochs_saved(run) == kept
@@ -64,8 +66,10 @@ def test_every_nth_epoch_and_the_last_are_saved(run, steps, every, kept):
 def test_a_time_counts_from_the_last_saved_epoch(run, steps, monkeypatch):
     """Epochs of 40 seconds: 80 and 160 seconds are the first that are a minute later."""
     times = iter([0, 40, 80, 80, 120, 160, 160, 200])  # at the start, after epochs, after saving
-    monkeypatch.setattr(runs.time, "monotonic", lambda: next(times))
-    written = [epochs_saved(run)[-1] for _ in runs.saved(run, steps[1:], Interval(seconds=60))]
+    monkeypatch.setattr(run_folder.time, "monotonic", lambda: next(times))
+    written = [
+        epochs_saved(run)[-1] for _ in run_folder.checkpointed(run, steps[1:], Interval(seconds=60))
+    ]
     assert written == [0, 2, 2, 4, 4]
     assert epochs_saved(run) == [4, 5]
 
@@ -75,25 +79,27 @@ def test_a_run_that_is_killed_after_any_epoch_goes_on_to_the_same_bits(tmp_path,
     """Killed: nothing is saved any more. It goes on with another interval."""
     for cut in range(1, 6):
         folder = tmp_path / str(cut)
-        run = runs.create(str(folder), CONFIG, runs.describe(small.dataset(), "small.npz"))
-        runs.save(run, steps[0])
-        saved = runs.saved(run, steps[1:], Interval(epochs=every))
+        run = run_folder.create(
+            str(folder), CONFIG, run_folder.describe(small.dataset(), "small.npz")
+        )
+        run_folder.save_epoch(run, steps[0])
+        saved = run_folder.checkpointed(run, steps[1:], Interval(epochs=every))
         assert len([next(saved) for _ in range(cut)]) == cut
         folder = shutil.copytree(folder, tmp_path / f"{cut}-killed")
-        again, progress = runs.load(folder, pytest.fail)
+        again, progress = run_folder.load_latest(folder, pytest.fail)
         assert len(progress.history) == cut - cut % every
-        runs.reopen(again, progress)
+        run_folder.reopen(again, progress)
         rest = steps[len(progress.history) + 1 :]
-        assert len(list(runs.saved(again, rest, Interval(epochs=2)))) == len(rest)
+        assert len(list(run_folder.checkpointed(again, rest, Interval(epochs=2)))) == len(rest)
         assert history(again) == list(steps[-1].history)
-        assert same(runs.load(folder, pytest.fail)[1], steps[-1])
+        assert same(run_folder.load_latest(folder, pytest.fail)[1], steps[-1])
 
 
 def test_the_states_between_checkpoints_are_those_of_the_uninterrupted_run(run, steps):
     """The rest is computed anew here, not replayed."""
-    saved = runs.saved(run, steps[1:], Interval(epochs=2))
+    saved = run_folder.checkpointed(run, steps[1:], Interval(epochs=2))
     next(saved), next(saved), next(saved)
-    _, progress = runs.load(run.folder, pytest.fail)
+    _, progress = run_folder.load_latest(run.folder, pytest.fail)
     *_, last = fit(small.dataset(), CONFIG, progress)
     assert same_bits((last.state, last.best), (steps[-1].state, steps[-1].best))
     assert without_time(last.history) == without_time(steps[-1].history)
@@ -116,14 +122,14 @@ def test_however_the_epochs_end_the_last_one_is_saved(run, steps, end):
         raise end
 
     with pytest.raises(type(end)):
-        list(runs.saved(run, cut_short(), Interval(epochs=2)))
+        list(run_folder.checkpointed(run, cut_short(), Interval(epochs=2)))
     assert epochs_saved(run) == [2, 3]
-    assert same(runs.load(run.folder, pytest.fail)[1], steps[3])
+    assert same(run_folder.load_latest(run.folder, pytest.fail)[1], steps[3])
 
 
 def test_the_last_epoch_is_saved_when_nobody_takes_the_next_one(run, steps):
     """What raises an exception between two epochs closes the generator, wherever it stands."""
-    saved = runs.saved(run, steps[1:], Interval(epochs=9))
+    saved = run_folder.checkpointed(run, steps[1:], Interval(epochs=9))
     next(saved), next(saved)
     saved.close()
     assert epochs_saved(run) == [0, 2]

@@ -179,6 +179,28 @@ def test_what_is_typed_is_held_to_what_is_expected():
         read(Numbers(0, 1, low_included=False), "0")
 
 
+@pytest.mark.parametrize(
+    ("config", "changes", "message"),
+    [
+        (Config(), {"lr": 0.1}, "`lr` 0.1: contradicts the run to resume, which has 0.5; leave it"),
+        (Config(n_h=(9, 8)), {"n_h": ()}, "`n_h` 0: contradicts the run to resume, which has 9 8"),
+        (Config(), {"optimiser": "adam"}, "`optimiser` adam: contradicts .* which has momentum"),
+        (Config(epochs=3), {"epochs": 2}, "`epochs` 2: expected 3, as first asked, or more"),
+        (Config(schedule="linear"), {"epochs": 51}, "`schedule` linear .* end with epoch 50, as"),
+        (Config(elastic=1.0, ease=0.5), {"epochs": 51}, "`ease` 0.5 end with epoch 50, as first"),
+    ],
+    ids=["number", "widths", "name", "fewer epochs", "schedule", "ease"],
+)
+def test_a_run_goes_on_as_it_began(config, changes, message):
+    with pytest.raises(SettingError, match=message):
+        config.resumed(changes)
+
+
+def test_a_run_may_go_on_for_longer():
+    assert Config(epochs=3).resumed({"epochs": 4, "lr": 0.5}) == Config(epochs=4)
+    assert Config(schedule="linear").resumed({"epochs": 50}) == Config(schedule="linear")
+
+
 def test_data_that_a_configuration_cannot_train_on():
     Config(batch_size=10, elastic=1.0).require_data(10, 25, (5, 5))
     with pytest.raises(SettingError, match="`batch_size` 11: expected 1 to 10, the number of"):

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from jaxnn.errors import JaxnnError
-from jaxnn.runs import folder as runs
+from jaxnn.runs import run_folder
 from jaxnn.runs.interval import EVERY_EPOCH
 from jaxnn.training.loop import fit, start
 
@@ -60,12 +60,14 @@ def story(folder, steps):
     saved = 0
     config = small.config(epochs=4, validation=10.0)
     try:
-        run = runs.create(str(folder), config, runs.describe(small.dataset(), "small.npz"))
-        runs.save(run, steps[0])
+        run = run_folder.create(
+            str(folder), config, run_folder.describe(small.dataset(), "small.npz")
+        )
+        run_folder.save_epoch(run, steps[0])
         saved += 1
-        for _ in runs.saved(run, steps[1:], EVERY_EPOCH):
+        for _ in run_folder.checkpointed(run, steps[1:], EVERY_EPOCH):
             saved += 1
-        runs.finish(run, steps[-1].eval_params, RESULT, "table\n")
+        run_folder.write_results(run, steps[-1].eval_params, RESULT, "table\n")
     except (JaxnnError, OSError) as error:
         return saved, error
     return saved, None
@@ -97,7 +99,7 @@ def test_after_any_failure_the_old_or_the_new_state_is_whole(tmp_path, steps, er
             Disk(patch, n, error, for_good)
             saved, failure = story(folder, steps)
         failures += failure is not None
-        kept = [] if saved == 0 else [runs.load(folder, pytest.fail)[1]]
+        kept = [] if saved == 0 else [run_folder.load_latest(folder, pytest.fail)[1]]
         newest = steps[saved - 1 : saved + 1]
         assert all(any(same(state, step) for step in newest) for state in kept)
         results = [json.loads(path.read_text()) for path in folder.glob("result.json")]
@@ -116,26 +118,30 @@ def test_a_read_only_place_is_said_before_anything_is_trained(tmp_path, steps, m
 
 def test_a_state_without_room_is_kept_elsewhere(tmp_path, steps, monkeypatch):
     config = small.config(epochs=4, validation=10.0)
-    run = runs.create(str(tmp_path / "run"), config, runs.describe(small.dataset(), "small.npz"))
-    runs.save(run, steps[0])
+    run = run_folder.create(
+        str(tmp_path / "run"), config, run_folder.describe(small.dataset(), "small.npz")
+    )
+    run_folder.save_epoch(run, steps[0])
     with monkeypatch.context() as patch:
         Disk(patch, 1, errno.ENOSPC)
         with pytest.raises(
             JaxnnError, match=r"No space left on device; it is kept in .*"
         ) as caught:
-            runs.save(run, steps[1])
+            run_folder.save_epoch(run, steps[1])
     folder = Path(str(caught.value).rsplit(" ", 1)[1])
-    rescued, progress = runs.load(folder, pytest.fail)
+    rescued, progress = run_folder.load_latest(folder, pytest.fail)
     assert same(progress, steps[1])
     assert rescued.config == run.config
 
 
 def test_a_folder_that_vanishes_is_said_and_the_state_kept(tmp_path, steps):
     config = small.config(epochs=4, validation=10.0)
-    run = runs.create(str(tmp_path / "run"), config, runs.describe(small.dataset(), "small.npz"))
+    run = run_folder.create(
+        str(tmp_path / "run"), config, run_folder.describe(small.dataset(), "small.npz")
+    )
     (tmp_path / "run").rename(tmp_path / "moved")
     with pytest.raises(JaxnnError, match=r"run: cannot write epoch 1: No such file.*kept in "):
-        runs.save(run, steps[1])
+        run_folder.save_epoch(run, steps[1])
 
 
 @pytest.mark.slow

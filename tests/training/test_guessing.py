@@ -11,7 +11,7 @@ from jaxnn.training import guessing
 from jaxnn.training.config import LEARNING_RATES, Config
 from jaxnn.training.loop import Snapshot, fit
 
-from .. import run_folder, shell, small
+from .. import shell, small, trained_run
 
 LABELS = np.repeat(np.arange(10, dtype=np.int32), 640)  # 100 steps in an epoch of batches of 64
 LOST = {"train_loss": 2.4, "train_accuracy": 0.1}
@@ -64,7 +64,7 @@ def test_there_is_no_false_alarm(records, config):
 
 def test_slow_starts_that_are_trained():
     """Three sigmoid layers stay at a loss of 2.3 for some 200 steps; small steps do not."""
-    data = run_folder.digits()
+    data = trained_run.digits()
     for config in (
         Config(n_h=(32, 32, 32), epochs=25, batch_size=32, lr=1.0),
         Config(lr=0.01, epochs=25, batch_size=32),
@@ -111,11 +111,11 @@ def test_every_optimiser_has_a_learning_rate_of_its_own():
 )
 def test_the_learning_rate_of_a_command(recipe, given, lr):
     train = shell.script("train")
-    assert train.configuration(train.recipe(recipe), given).lr == lr
+    assert train.recipe(recipe).altered(given).lr == lr
 
 
 def test_the_last_line_names_the_chosen_epoch(capsys):
-    from jaxnn.report import console as display
+    from jaxnn.report import console
 
     result = {
         "member_accuracies": [],
@@ -126,9 +126,9 @@ def test_the_last_line_names_the_chosen_epoch(capsys):
         "total_seconds": 2.0,
         "resumed_after": 0,
     }
-    display.outcome("table", result)
+    console.outcome("table", result)
     assert "97.50% of epoch 26, chosen by validation among 30; 1.0 s" in capsys.readouterr().out
-    display.outcome("table", {**result, "chosen_epoch": 30})
+    console.outcome("table", {**result, "chosen_epoch": 30})
     assert "97.50% after 30 epochs; 1.0 s" in capsys.readouterr().out
 
 
@@ -154,7 +154,7 @@ def test_softmax_regression_from_training_to_comparing(monkeypatch, capsys, tmp_
     command("train", "--resume", "run", "--epochs", 3)
     assert (tmp_path / "run" / "weights.png").exists()
     assert "identical, to the bit" in command("evaluate", "run")
-    np.save("x.npy", run_folder.digits().x_test[:2].reshape(2, 8, 8))
+    np.save("x.npy", trained_run.digits().x_test[:2].reshape(2, 8, 8))
     assert "x.npy" in command("predict", "run", "x.npy")
     assert "n_h 0" in command("compare", "run")
     sweep = ("--data", "digits", "--n_h", 0, 8, "--epochs", 2, "--seeds", 2, "--out", "sweep")

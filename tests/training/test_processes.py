@@ -12,7 +12,7 @@ from jax.experimental import multihost_utils
 from safetensors.numpy import load_file
 
 from jaxnn.errors import UsageError
-from jaxnn.training import processes as cluster
+from jaxnn.training import processes
 
 from .. import shell
 
@@ -113,14 +113,14 @@ def test_a_signal_to_one_process_ends_all_of_them_in_order(train, tmp_path, stop
 )
 def test_flags_that_contradict_each_other(flags, message):
     with pytest.raises(UsageError, match=message):
-        cluster.requested(flags)
+        processes.requested(flags)
 
 
 def test_what_was_asked_for():
-    assert cluster.requested({}) is None
-    assert cluster.requested({"coordinator": "auto"})[:3] == (None, None, None)
+    assert processes.requested({}) is None
+    assert processes.requested({"coordinator": "auto"})[:3] == (None, None, None)
     flags = {"coordinator": "[::1]:5000", "processes": 2, "process": 1}
-    assert cluster.requested(flags)[:3] == ("[::1]:5000", 2, 1)
+    assert processes.requested(flags)[:3] == ("[::1]:5000", 2, 1)
 
 
 def test_a_port_that_is_taken_is_named():
@@ -129,35 +129,35 @@ def test_a_port_that_is_taken_is_named():
         taken.listen()
         port = taken.getsockname()[1]
         with pytest.raises(UsageError, match=f"port {port} cannot be opened here"):
-            cluster.require_port(cluster.Cluster(f"localhost:{port}", 2, 0))
+            processes.require_port(processes.Cluster(f"localhost:{port}", 2, 0))
 
 
 def test_the_first_process_is_waited_for_and_missed(monkeypatch):
-    monkeypatch.setattr(cluster, "MEETING", 0)
+    monkeypatch.setattr(processes, "MEETING", 0)
     with socket.socket() as first:
         first.bind(("127.0.0.1", 0))
-        second = cluster.Cluster(f"127.0.0.1:{first.getsockname()[1]}", 2, 1)
+        second = processes.Cluster(f"127.0.0.1:{first.getsockname()[1]}", 2, 1)
         with pytest.raises(UsageError, match="expected `process` 0 to listen there, found nobody"):
-            cluster.require_coordinator(second)
+            processes.require_coordinator(second)
         answered = []
 
         def listen_at_last(seconds):
-            assert seconds == cluster.PAUSE
+            assert seconds == processes.PAUSE
             first.listen()
             answered.append(True)
 
-        monkeypatch.setattr(cluster, "MEETING", 60)
-        monkeypatch.setattr(cluster.time, "sleep", listen_at_last)
-        cluster.require_coordinator(second)
+        monkeypatch.setattr(processes, "MEETING", 60)
+        monkeypatch.setattr(processes.time, "sleep", listen_at_last)
+        processes.require_coordinator(second)
         assert answered == [True]
 
 
 def test_processes_that_do_not_agree_are_told_so(monkeypatch):
-    cluster.require_agreement("data", 3)
+    processes.require_agreement("data", 3)
     other = lambda digest: np.stack([digest, digest + np.uint32(1)])  # noqa: E731
     monkeypatch.setattr(multihost_utils, "process_allgather", other)
     with pytest.raises(UsageError, match="the processes of this run do not agree"):
-        cluster.require_agreement("data", 3)
+        processes.require_agreement("data", 3)
 
 
 def test_what_slurm_is_given(tmp_path):

@@ -7,9 +7,8 @@ import pytest
 from jaxnn.errors import UsageError
 from jaxnn.nn.activations import ACTIVATIONS
 from jaxnn.runs import results
+from jaxnn.training import data_parallel, streaming
 from jaxnn.training import evaluation as evaluations
-from jaxnn.training import mesh as parallel
-from jaxnn.training import streaming
 from jaxnn.training.loop import fit, initial_state
 from jaxnn.training.streaming import Chunk, Streaming, chunks, prefetched, streamed, streaming_for
 
@@ -36,7 +35,7 @@ def test_an_epoch_in_chunks(n, batch_size, most, expected):
 def test_the_same_bits_as_with_all_data_on_the_device(n_train):
     data, config = small.dataset(n_train=n_train), small.config(epochs=3)
     *_, resident = fit(data, config)
-    engine = streamed(data, config, Streaming(parallel.mesh(1), 16 * ROW))
+    engine = streamed(data, config, Streaming(data_parallel.mesh(1), 16 * ROW))
     *_, piecewise = fit(data, config, engine=engine)
     assert jax.tree.all(jax.tree.map(np.array_equal, piecewise.state, resident.state))
     for found, expected in zip(piecewise.history, resident.history, strict=True):
@@ -49,7 +48,9 @@ def test_an_evaluation_has_the_same_bits_wherever_it_is_computed(n_x, monkeypatc
     monkeypatch.setattr(evaluations, "EVALUATION_ROWS", 300)
     data, config = small.dataset(n_train=5, n_test=1001 if n_x == 11 else 13, n_x=n_x), small.CONFIG
     activation, scale = ACTIVATIONS[config.activation], np.float32(data.scale)
-    engines = [streamed(data, config, Streaming(parallel.mesh(d), 16 << 20)) for d in (1, 2, 3)]
+    engines = [
+        streamed(data, config, Streaming(data_parallel.mesh(d), 16 << 20)) for d in (1, 2, 3)
+    ]
     for seed in range(5):
         params = initial_state(small.config(seed=seed), data.n_x, data.n_classes).params
         of_run = results.test(data, config, params)
@@ -81,7 +82,7 @@ def test_slices_have_equally_many_rows_and_leave_none_out(n, n_x, expected):
 def test_the_device_never_holds_more_than_it_may(monkeypatch):
     """All arrays of pixels that live at the moment when the next chunk has been shipped."""
     data, config = small.dataset(n_train=96), small.config(epochs=1)
-    to = Streaming(parallel.mesh(1), 16 * ROW)
+    to = Streaming(data_parallel.mesh(1), 16 * ROW)
     engine = streamed(data, config, to)
     held = []
     ship = streaming._sharded
@@ -114,7 +115,7 @@ def test_the_next_is_under_way_before_the_last_is_used():
 
 
 def test_what_is_fed_and_what_is_not():
-    one, three = parallel.mesh(1), parallel.mesh(3)
+    one, three = data_parallel.mesh(1), data_parallel.mesh(3)
     data, config = small.dataset(n_train=200_000), small.CONFIG
     assert streaming_for(one, data, config, None) is None
     assert streaming_for(one, data, config, 4) is None
@@ -125,13 +126,13 @@ def test_what_is_fed_and_what_is_not():
 def test_too_little_memory_is_an_error():
     data, config = small.dataset(n_train=250_000), small.config(batch_size=100_000)
     with pytest.raises(UsageError, match="`device_memory`: expected at least 3 MiB, room for two"):
-        streaming_for(parallel.mesh(1), data, config, 2)
-    assert streaming_for(parallel.mesh(1), data, config, 3) is not None
+        streaming_for(data_parallel.mesh(1), data, config, 2)
+    assert streaming_for(data_parallel.mesh(1), data, config, 3) is not None
 
 
 def test_too_little_memory_to_evaluate_is_an_error():
     """A slice has no fewer rows where there is less memory: its bits would be others."""
     data = small.dataset(n_train=6000, n_x=784)
     with pytest.raises(UsageError, match="expected at least 4 MiB, room for twice the 2000"):
-        streaming_for(parallel.mesh(1), data, small.CONFIG, 3)
-    assert streaming_for(parallel.mesh(1), data, small.CONFIG, 4) is not None
+        streaming_for(data_parallel.mesh(1), data, small.CONFIG, 3)
+    assert streaming_for(data_parallel.mesh(1), data, small.CONFIG, 4) is not None

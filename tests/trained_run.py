@@ -6,9 +6,8 @@ from pathlib import Path
 
 from jaxnn import data
 from jaxnn.data import Dataset
-from jaxnn.report import console as display
-from jaxnn.runs import folder as runs
-from jaxnn.runs import results
+from jaxnn.report import console
+from jaxnn.runs import results, run_folder
 from jaxnn.training.config import Config
 from jaxnn.training.loop import Snapshot, fit, start
 
@@ -32,18 +31,18 @@ def _epochs(config: Config) -> tuple[Snapshot, ...]:
 
 def unfinished(folder: Path, config: Config = CONFIG, epochs: int = 3) -> Path:
     """Interrupted after that many epochs."""
-    run = runs.create(str(folder), config, runs.describe(digits(), "digits"))
+    run = run_folder.create(str(folder), config, run_folder.describe(digits(), "digits"))
     for snapshot in _epochs(config)[: epochs + 1]:
-        runs.save(run, snapshot)
+        run_folder.save_epoch(run, snapshot)
     return folder
 
 
 def finished(folder: Path, config: Config = CONFIG) -> Path:
     """With its parameters, table and figures."""
     dataset = digits()
-    run = runs.create(str(folder), config, runs.describe(dataset, "digits"))
+    run = run_folder.create(str(folder), config, run_folder.describe(dataset, "digits"))
     for snapshot in _epochs(config):
-        runs.save(run, snapshot)
+        run_folder.save_epoch(run, snapshot)
     test = results.test(dataset, config, snapshot.eval_params)
     classes = results.report(dataset, test)
     result = {
@@ -54,5 +53,7 @@ def finished(folder: Path, config: Config = CONFIG) -> Path:
         "gradient_check": {"ok": True, "max_relative_error": 1.5e-7},
         "versions": run.versions,
     }
-    runs.finish(run, snapshot.eval_params, result, display.table(classes, test.accuracy))
+    run_folder.write_results(
+        run, snapshot.eval_params, result, console.table(classes, test.accuracy)
+    )
     return folder

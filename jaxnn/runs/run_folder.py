@@ -139,45 +139,47 @@ def create(out: str | None, config: Config, data: dict[str, Any]) -> Run:
     return run
 
 
-def saved(run: Run, steps: Iterable[Snapshot], every: Interval) -> Generator[Snapshot, None, None]:
+def checkpointed(
+    run: Run, steps: Iterable[Snapshot], every: Interval
+) -> Generator[Snapshot, None, None]:
     """Pass the epochs through, each with its line of history written, and its checkpoint if due.
 
     The last epoch has its checkpoint however the steps end, or whoever takes them: done, with any
-    exception, or closed. Raises `StorageError` as `save` does.
+    exception, or closed. Raises `StorageError` as `save_epoch` does.
     """
     unsaved, epochs, begun = None, 0, time.monotonic()
     try:
         for snapshot in steps:
             unsaved, epochs = snapshot, epochs + 1
-            record(run, snapshot)
+            append_history(run, snapshot)
             if every.is_over(epochs, time.monotonic() - begun):
-                keep(run, snapshot)
+                save_checkpoint(run, snapshot)
                 unsaved, epochs, begun = None, 0, time.monotonic()
             yield snapshot
     except StorageError:
         raise
     except BaseException:
         if unsaved:
-            keep(run, unsaved)
+            save_checkpoint(run, unsaved)
         raise
     if unsaved:
-        keep(run, unsaved)
+        save_checkpoint(run, unsaved)
 
 
-def save(run: Run, snapshot: Snapshot) -> None:
+def save_epoch(run: Run, snapshot: Snapshot) -> None:
     """The epoch's line of history and its checkpoint."""
-    record(run, snapshot)
-    keep(run, snapshot)
+    append_history(run, snapshot)
+    save_checkpoint(run, snapshot)
 
 
-def record(run: Run, snapshot: Snapshot) -> None:
-    """The epoch's line of history, if there was an epoch. Raises `StorageError` as `keep` does."""
+def append_history(run: Run, snapshot: Snapshot) -> None:
+    """The line of history of the epoch, if there was one. Raises as `save_checkpoint` does."""
     with _rescuing(run, snapshot):
         if snapshot.history:
             append_line(run.folder / HISTORY, json.dumps(snapshot.history[-1], allow_nan=False))
 
 
-def keep(run: Run, snapshot: Snapshot) -> None:
+def save_checkpoint(run: Run, snapshot: Snapshot) -> None:
     """A checkpoint; older ones than the last but one go.
 
     Raises `StorageError` where it cannot be written. The checkpoints before it are left alone, and
@@ -190,7 +192,7 @@ def keep(run: Run, snapshot: Snapshot) -> None:
             old.unlink()
 
 
-def keep_teacher(run: Run, teacher: Teacher | None) -> None:
+def save_teacher(run: Run, teacher: Teacher | None) -> None:
     """The teacher's parameters, so that the run can go on without the teacher's own folder."""
     if teacher is not None:
         arrays = {name: np.asarray(value) for name, value in teacher.params.items()}
@@ -199,19 +201,19 @@ def keep_teacher(run: Run, teacher: Teacher | None) -> None:
 
 
 def load_teacher(run: Run) -> Teacher | None:
-    """What `keep_teacher` kept. Raises `CheckpointError` where it is damaged or gone."""
+    """What `save_teacher` saved. Raises `CheckpointError` where it is damaged or gone."""
     if run.config.teacher is None:
         return None
     path = run.folder / TEACHER
     arrays, notes = arrayfile.load(path)
-    with sensible_notes(path):
+    with checked_notes(path):
         ACTIVATIONS[notes["activation"]]
     return Teacher(
         {name: jnp.asarray(value) for name, value in arrays.items()}, notes["activation"]
     )
 
 
-def load(folder: Path, notice: Any) -> tuple[Run, Snapshot]:
+def load_latest(folder: Path, notice: Any) -> tuple[Run, Snapshot]:
     """The run in `folder` and its latest whole state.
 
     A damaged checkpoint is named to `notice` and the one before it taken. Raises `CheckpointError`
@@ -248,7 +250,7 @@ def reopen(run: Run, snapshot: Snapshot) -> None:
 
     The state is saved once more, with the number of epochs now asked for, so that a run that is
     killed before its next checkpoint goes on to as many. The results of fewer epochs stay until
-    `finish` replaces them. Raises `UsageError` where the folder cannot be written.
+    `write_results` replaces them. Raises `UsageError` where the folder cannot be written.
     """
     lines = (json.dumps(record, allow_nan=False) + "\n" for record in snapshot.history)
     with _writable(run.folder, "resume"):
@@ -267,7 +269,7 @@ def is_complete(run: Run, snapshot: Snapshot) -> bool:
         return False
 
 
-def finish(run: Run, params: Params, result: Mapping[str, Any], table: str) -> None:
+def write_results(run: Run, params: Params, result: Mapping[str, Any], table: str) -> None:
     """The parameters, the table and, last of the three, the figures.
 
     The file of parameters says what they are and what came of them, under a checksum, but not in
@@ -336,8 +338,8 @@ def _write_checkpoint(run: Run, snapshot: Snapshot) -> None:
 
 def _read_checkpoint(folder: Path, path: Path) -> tuple[Run, Snapshot]:
     arrays, notes = arrayfile.load(path)
-    with sensible_notes(path):
-        run = noted(folder, notes)
+    with checked_notes(path):
+        run = described_by(folder, notes)
         history = _history(notes["history"], run.config)
         sizes = run.data["n_x"], run.data["n_classes"]
         state = state_shapes(run.config, *sizes)
@@ -348,7 +350,7 @@ def _read_checkpoint(folder: Path, path: Path) -> tuple[Run, Snapshot]:
 
 
 @contextmanager
-def sensible_notes(path: Path) -> Iterator[None]:
+def checked_notes(path: Path) -> Iterator[None]:
     """What notes that make no sense raise within this block becomes a `CheckpointError`."""
     try:
         yield
@@ -360,8 +362,8 @@ def sensible_notes(path: Path) -> Iterator[None]:
         raise CheckpointError(f"{path}: not the notes of a run ({error!r:.200})") from error
 
 
-def noted(folder: Path, notes: Mapping[str, Any]) -> Run:
-    """The run that a file's notes describe; raises what `sensible_notes` expects."""
+def described_by(folder: Path, notes: Mapping[str, Any]) -> Run:
+    """The run that a file's notes describe; raises what `checked_notes` expects."""
     _require_known(notes["config"], notes["versions"])
     try:
         config = Config.from_dict(notes["config"])
@@ -413,7 +415,7 @@ def _require_same_settings(path: Path, config: Config) -> None:
 
 
 def _history(records: Any, config: Config) -> tuple[Record, ...]:
-    """One finite record for each epoch; raises what `sensible_notes` expects."""
+    """One finite record for each epoch; raises what `checked_notes` expects."""
     held_out = "validation" if config.validation else "test"
     names = {"seconds", *(f"{s}_{m}" for s in ("train", held_out) for m in ("loss", "accuracy"))}
     for epoch, record in enumerate(records, 1):

@@ -34,7 +34,7 @@ EXAMPLES = "examples"
 HOST_DEVICES = "xla_force_host_platform_device_count"
 
 
-def request(devices: int | None) -> None:
+def request_devices(devices: int | None) -> None:
     """Have so many devices made of a CPU's cores, which must be before jax first computes."""
     if devices is not None and HOST_DEVICES not in os.environ.get("XLA_FLAGS", ""):
         with suppress(RuntimeError):  # jax has computed already: there are as many as there are
@@ -50,7 +50,7 @@ def cores() -> int:
 
 def mesh(devices: int | None = None) -> Mesh:
     """So many devices of every process, or all that there are. Raises `SettingError` if too few."""
-    request(devices)
+    request_devices(devices)
     found = len(jax.local_devices())
     if devices is not None and devices > found:
         raise SettingError(
@@ -66,25 +66,25 @@ def _place(device: jax.Device) -> int:
     return int(jax.local_devices(process_index=device.process_index).index(device))
 
 
-def everywhere(mesh: Mesh) -> NamedSharding:
+def replicated(mesh: Mesh) -> NamedSharding:
     """A copy on each device."""
     return NamedSharding(mesh, PartitionSpec())
 
 
-def shared_out(mesh: Mesh, axis: int = 0) -> NamedSharding:
+def sharded(mesh: Mesh, axis: int = 0) -> NamedSharding:
     """The examples, which lie along `axis`, in equal parts, one on each device."""
     return NamedSharding(mesh, PartitionSpec(*[None] * axis, EXAMPLES))
 
 
-def share_out(mesh: Mesh, tree: Any) -> Any:
+def shard(mesh: Mesh, tree: Any) -> Any:
     """Inside a program: lay the examples, axis 0 of each leaf, on the devices.
 
     Any number of them: XLA pads the last devices' parts, and leaves the padding out of every sum.
     """
-    return jax.lax.with_sharding_constraint(tree, shared_out(mesh))
+    return jax.lax.with_sharding_constraint(tree, sharded(mesh))
 
 
-def together(function: Callable[..., T]) -> Callable[..., T]:
+def naming_lost_peers(function: Callable[..., T]) -> Callable[..., T]:
     """Where several processes compute together, the runtime's error is the loss of one of them."""
 
     def call(*args: Any, **options: Any) -> T:

@@ -15,13 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
-from rich import progress as bars
+from rich import progress
 
 from jaxnn.data import Dataset
 from jaxnn.errors import StorageError
 from jaxnn.io.files import write_bytes, write_json
-from jaxnn.report import canvas, plots
-from jaxnn.report import console as display
+from jaxnn.report import canvas, console, plots
 from jaxnn.report.text import columns
 from jaxnn.training.config import Config
 from jaxnn.training.grid import CONFIDENCE, Interval, Point, best_point, best_run, point_of
@@ -46,7 +45,7 @@ def summary(dataset: Dataset, configs: Sequence[Config]) -> None:
     )
     seeds = len({config.seed for config in configs})
     devices = jax.devices()
-    display.console().print(
+    console.rich_console().print(
         f"data      {dataset.name}: {dataset.n_train:,} training examples, from {dataset.origin}\n"
         f"grid      {settings}\n"
         f"runs      {len(configs)}: {len(configs) // seeds} × {seeds} seeds, "
@@ -59,7 +58,7 @@ def summary(dataset: Dataset, configs: Sequence[Config]) -> None:
 def choice(best: Point, config: Config) -> None:
     """Which point validation chose, and which of its runs is kept."""
     names = ", ".join(f"{axis} {shown(getattr(config, axis))}" for axis in AXES)
-    display.console().print(
+    console.rich_console().print(
         f"chosen    {names}; of its runs seed {config.seed} has the lowest validation loss, "
         f"{best.runs[config]['validation_loss']:.4f} after epoch {best.runs[config]['epoch']}"
     )
@@ -67,13 +66,13 @@ def choice(best: Point, config: Config) -> None:
 
 def epochs(steps: Iterable[SweepStatus], configs: Sequence[Config]) -> Iterator[SweepStatus]:
     """Pass the sweep through: a line for each epoch, and on a terminal a bar with the time left."""
-    out = display.console()
-    bar = bars.Progress(
-        bars.TextColumn("networks × epochs"),
-        bars.MofNCompleteColumn(),
-        bars.BarColumn(bar_width=None),
-        bars.TextColumn("time left"),
-        bars.TimeRemainingColumn(),
+    out = console.rich_console()
+    bar = progress.Progress(
+        progress.TextColumn("networks × epochs"),
+        progress.MofNCompleteColumn(),
+        progress.BarColumn(bar_width=None),
+        progress.TextColumn("time left"),
+        progress.TimeRemainingColumn(),
         console=out,
         transient=True,
         disable=not out.is_terminal,

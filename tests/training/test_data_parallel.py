@@ -7,8 +7,8 @@ import pytest
 
 from jaxnn.errors import PeerLostError, UsageError
 from jaxnn.nn.mlp import gradient, init_params, loss
-from jaxnn.report import console as display
-from jaxnn.training import mesh as parallel
+from jaxnn.report import console
+from jaxnn.training import data_parallel
 from jaxnn.training.loop import fit
 from jaxnn.training.streaming import Streaming, streamed
 
@@ -26,16 +26,16 @@ def batch(m, seed=0):
 @pytest.mark.parametrize("m", [2, 7, 9])
 def test_the_gradient_of_a_shared_batch_is_that_of_the_whole(m):
     """Also of a batch that three devices cannot share evenly, and where some have no example."""
-    mesh = parallel.mesh(3)
+    mesh = data_parallel.mesh(3)
     params = init_params(jax.random.key(0), (N_X, N_H, C))
     X, Y = batch(m)
 
     program = jax.jit(
-        lambda params, X, Y: gradient(params, *parallel.share_out(mesh, (X, Y))),
-        in_shardings=parallel.everywhere(mesh),
-        out_shardings=parallel.everywhere(mesh),
+        lambda params, X, Y: gradient(params, *data_parallel.shard(mesh, (X, Y))),
+        in_shardings=data_parallel.replicated(mesh),
+        out_shardings=data_parallel.replicated(mesh),
     ).lower(params, X, Y)
-    found = program.compile()(*jax.device_put((params, X, Y), parallel.everywhere(mesh)))
+    found = program.compile()(*jax.device_put((params, X, Y), data_parallel.replicated(mesh)))
 
     # The same float32 products, summed in another order: a few roundings of numbers below 1.
     jax.tree.map(
@@ -47,14 +47,14 @@ def test_the_gradient_of_a_shared_batch_is_that_of_the_whole(m):
 
 def test_the_devices_compute_their_own_rows_and_add_up_once():
     """The compiled program: three rows of nine on each device, and one all-reduce for all sums."""
-    mesh = parallel.mesh(3)
+    mesh = data_parallel.mesh(3)
     params = init_params(jax.random.key(0), (N_X, N_H, C))
-    rows = jax.device_put(batch(9), parallel.shared_out(mesh))
+    rows = jax.device_put(batch(9), data_parallel.sharded(mesh))
     shared = jax.jit(
-        lambda params, X, Y: gradient(params, *parallel.share_out(mesh, (X, Y))),
-        out_shardings=parallel.everywhere(mesh),
+        lambda params, X, Y: gradient(params, *data_parallel.shard(mesh, (X, Y))),
+        out_shardings=data_parallel.replicated(mesh),
     )
-    program = shared.lower(jax.device_put(params, parallel.everywhere(mesh)), *rows).compile()
+    program = shared.lower(jax.device_put(params, data_parallel.replicated(mesh)), *rows).compile()
     text = program.as_text()
     assert f"f32[3,{N_H}]" in text
     assert f"f32[9,{N_H}]" not in text
@@ -70,7 +70,7 @@ def test_the_devices_compute_their_own_rows_and_add_up_once():
 def test_a_run_on_several_devices_is_the_run_on_one(n_train, batch_size):
     data, config = small.dataset(n_train=n_train), small.config(batch_size=batch_size, epochs=3)
     *_, alone = fit(data, config)
-    to = Streaming(parallel.mesh(3), chunk=1 << 20)
+    to = Streaming(data_parallel.mesh(3), chunk=1 << 20)
     *_, together = fit(data, config, engine=streamed(data, config, to))
 
     # A few roundings for each of the steps, at most 24, of parameters around 1.
@@ -93,7 +93,7 @@ def test_a_run_goes_on_with_another_number_of_devices():
     progress = None
     for epochs, devices in ((1, 2), (3, 1)):
         part = small.config(epochs=epochs)
-        to = Streaming(parallel.mesh(devices), chunk=1 << 20)
+        to = Streaming(data_parallel.mesh(devices), chunk=1 << 20)
         *_, progress = fit(data, part, progress, streamed(data, part, to))
     jax.tree.map(
         lambda f, e: np.testing.assert_allclose(f, e, rtol=0, atol=5e-6),
@@ -103,12 +103,12 @@ def test_a_run_goes_on_with_another_number_of_devices():
 
 
 def test_what_is_said_of_the_devices(capsys, monkeypatch):
-    monkeypatch.setattr(parallel, "cores", lambda: 2)
+    monkeypatch.setattr(data_parallel, "cores", lambda: 2)
     for devices, said, noticed in (
         (1, "device    cpu (cpu)", ""),
         (3, "device    3 × cpu (cpu)", "3"),
     ):
-        display.summary(small.dataset(), small.config(), parallel.mesh(devices))
+        console.summary(small.dataset(), small.config(), data_parallel.mesh(devices))
         out, err = capsys.readouterr()
         assert said in out
         assert err == (noticed and "--devices 3: more than this machine's 2 cores, slow\n")
@@ -119,10 +119,10 @@ def test_the_error_of_several_processes_is_the_loss_of_one(monkeypatch):
         raise ValueError("UNKNOWN: Gloo failed: [connection closed]\nmore")
 
     with pytest.raises(ValueError, match="UNKNOWN"):
-        parallel.together(fails)()
+        data_parallel.naming_lost_peers(fails)()
     monkeypatch.setattr(jax, "process_count", lambda: 2)
     with pytest.raises(PeerLostError, match=r"is lost \(UNKNOWN: Gloo failed\)$"):
-        parallel.together(fails)()
+        data_parallel.naming_lost_peers(fails)()
 
 
 @pytest.mark.parametrize(
@@ -139,10 +139,10 @@ def test_an_error_of_this_process_is_not_called_the_loss_of_another(monkeypatch,
         raise error
 
     with pytest.raises(type(error)) as caught:
-        parallel.together(fails)()
+        data_parallel.naming_lost_peers(fails)()
     assert caught.value is error
 
 
 def test_more_devices_than_there_are_is_an_error():
     with pytest.raises(UsageError, match="`devices` 4: expected 1 to 3, the number of CPU devices"):
-        parallel.mesh(4)
+        data_parallel.mesh(4)

@@ -7,7 +7,7 @@ from PIL import Image
 
 from jaxnn.report import canvas
 from jaxnn.report.plots import VERMILION
-from jaxnn.report.sweep import heat_map, table
+from jaxnn.report.sweep_report import heat_map, table
 from jaxnn.training.config import Config
 from jaxnn.training.grid import grid, points
 
