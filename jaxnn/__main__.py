@@ -5,7 +5,6 @@ Nothing here imports jax, so that `--help` answers at once.
 
 import sys
 from collections.abc import Sequence
-from difflib import get_close_matches
 from importlib import import_module
 from typing import NoReturn
 
@@ -13,6 +12,7 @@ import jaxnn
 from jaxnn.commands import cli
 from jaxnn.errors import UsageError
 from jaxnn.io.command import as_called
+from jaxnn.io.suggestion import did_you_mean
 
 #: Each is a module of `jaxnn.commands`.
 COMMANDS = {
@@ -57,9 +57,10 @@ def run(argv: Sequence[str] | None = None) -> int:
         print(f"jaxnn {jaxnn.__version__}")
         return 0
     if first not in COMMANDS:
-        close = get_close_matches(first, COMMANDS, 1)
-        meant = f"; did you mean {close[0]}?" if close else ""
-        raise UsageError(f"expected a command: {', '.join(COMMANDS)}; found {first}{meant}")
+        raise UsageError(
+            f"expected a command: {', '.join(COMMANDS)}; found {first}"
+            f"{did_you_mean(first, COMMANDS)}"
+        )
     status: int = import_module(f"jaxnn.commands.{first}").main(rest)
     return status
 

@@ -15,8 +15,10 @@ from typing import Any, NoReturn, TypeVar
 
 from jaxnn.io import output
 from jaxnn.io.command import USER_ERROR, Stopped, as_called, told, told_as_called
+from jaxnn.io.suggestion import did_you_mean
 from jaxnn.runs.interval import Interval
 from jaxnn.training import environment, interrupt
+from jaxnn.training.config import SYNONYMS
 from jaxnn.training.declaration import Integers, Kind, Numbers, read
 
 T = TypeVar("T")
@@ -52,6 +54,14 @@ class Parser(argparse.ArgumentParser):
         given = sys.argv[1:] if args is None else list(args)
         return super().parse_known_args([self._spelled(word) for word in given], namespace)
 
+    def _meant(self, word: str) -> str:
+        """The flag that somebody may have meant by one that there is not."""
+        if not word.startswith("--"):
+            return ""
+        flags = [flag[2:] for flag in self._option_string_actions if flag.startswith("--")]
+        synonyms = {other: name for other, name in SYNONYMS.items() if name in flags}
+        return did_you_mean(word[2:].partition("=")[0], flags, synonyms, "--{}")
+
     def _spelled(self, word: str) -> str:
         flag, equals, value = word.partition("=")
         underscored = "--" + flag[2:].replace("-", "_")
@@ -59,6 +69,9 @@ class Parser(argparse.ArgumentParser):
         return underscored + equals + value if known else word
 
     def error(self, message: str) -> NoReturn:
+        start, _, words = message.partition("unrecognized arguments: ")
+        if words and not start:
+            message += self._meant(words.split(" ")[0])
         print(f"error: {message}\n(`{self.prog} --help` explains every flag)", file=sys.stderr)
         raise SystemExit(USER_ERROR)
 

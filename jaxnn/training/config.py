@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, NamedTuple, cast
 
 from jaxnn.errors import SettingError
+from jaxnn.io.suggestion import did_you_mean
 from jaxnn.training.declaration import (
     Folder,
     Group,
@@ -29,10 +30,16 @@ from jaxnn.training.declaration import (
 LEARNING_RATES = {"momentum": 0.5, "nesterov": 0.5, "adam": 0.001, "adamw": 0.001}
 
 #: What `jaxnn.nn` has under these names takes a second to import.
-ACTIVATIONS = Names(("sigmoid", "tanh", "relu", "leaky_relu", "softplus", "gelu", "silu"))
-INITIALISERS = Names(("document", "he", "glorot", "orthogonal"))
-OPTIMISERS = Names(tuple(LEARNING_RATES))
-SCHEDULES = Names(("constant", "linear", "cosine", "one_cycle"))
+ACTIVATIONS = Names(
+    ("sigmoid", "tanh", "relu", "leaky_relu", "softplus", "gelu", "silu"),
+    {"swish": "silu", "logistic": "sigmoid", "lrelu": "leaky_relu"},
+)
+INITIALISERS = Names(
+    ("document", "he", "glorot", "orthogonal"),
+    {"lecun": "document", "kaiming": "he", "xavier": "glorot"},
+)
+OPTIMISERS = Names(tuple(LEARNING_RATES), {"sgd": "momentum", "nag": "nesterov"})
+SCHEDULES = Names(("constant", "linear", "cosine", "one_cycle"), {"onecycle": "one_cycle"})
 
 POSITIVE = Numbers(0, 1e6, low_included=False)
 STRENGTH = Numbers(0, 1e6)
@@ -75,6 +82,7 @@ class Config:
         TRAINING,
         "learning rate: the length of a step",
         unset=_learning_rates(),
+        synonyms=("learning_rate", "step_size"),
     )
     beta: float = declared(
         0.9,
@@ -82,16 +90,28 @@ class Config:
         TRAINING,
         "momentum: how much of V, the running mean of the gradients, a step keeps; 0 is plain "
         "gradient descent",
+        synonyms=("momentum",),
     )
-    epochs: int = declared(50, EPOCHS, TRAINING, "passes over the training set")
+    epochs: int = declared(
+        50,
+        EPOCHS,
+        TRAINING,
+        "passes over the training set",
+        synonyms=("n_epochs", "num_epochs", "max_iter"),
+    )
     batch_size: int = declared(
-        64, Integers(1, 2**31 - 1, unit="examples"), TRAINING, "examples per step"
+        64,
+        Integers(1, 2**31 - 1, unit="examples"),
+        TRAINING,
+        "examples per step",
+        synonyms=("batch",),
     )
     n_h: tuple[int, ...] = declared(
         (64,),
         Widths(Integers(1, 65_536, unit="units"), most=1000),
         NETWORK,
         "units of each hidden layer, from the input on; 0 is no hidden layer: softmax regression",
+        synonyms=("hidden", "hidden_layers", "hidden_layer_sizes", "layers", "units"),
     )
     activation: str = declared("sigmoid", ACTIVATIONS, NETWORK, "of the hidden layers")
     seed: int = declared(
@@ -99,6 +119,7 @@ class Config:
         Integers(0, 2**32 - 1),
         TRAINING,
         "of the initial weights and the shuffling: the same seed gives the same run",
+        synonyms=("random_state", "random_seed"),
     )
     validation: float | None = declared(
         None,
@@ -107,6 +128,7 @@ class Config:
         "hold out so many training examples, or such a fraction of them, and choose the epoch by "
         "their loss; the test set is then used once, at the end",
         unset="none",
+        synonyms=("val", "validation_split", "validation_fraction"),
     )
     patience: int | None = declared(
         None,
@@ -114,31 +136,39 @@ class Config:
         TRAINING,
         "stop after so many epochs without a lower validation loss",
         unset="never",
+        synonyms=("early_stopping", "n_iter_no_change"),
     )
     init: str = declared(
         "document",
         INITIALISERS,
         STEPS,
         "how the hidden layers' weights are drawn; variance 1/n, 2/n, …",
+        synonyms=("initialiser", "initializer"),
     )
     optimiser: str = declared(
         "momentum",
         OPTIMISERS,
         STEPS,
         "the rule of a step; `beta` is its momentum or Adam's first β",
+        synonyms=("optimizer", "solver"),
     )
     schedule: str = declared(
         "constant",
         SCHEDULES,
         STEPS,
         "how the learning rate changes over the run; `lr` is its peak",
+        synonyms=("scheduler", "lr_schedule"),
     )
     weight_decay: float = declared(
         0.0, STRENGTH, REGULARISATION, "adamw's own, which is not in the loss"
     )
     l2: float = declared(0.0, STRENGTH, REGULARISATION, "λ of the penalty λ/2 Σ‖W‖² in the loss")
     dropout: float = declared(
-        0.0, PART, REGULARISATION, "share of the hidden units that a step leaves out"
+        0.0,
+        PART,
+        REGULARISATION,
+        "share of the hidden units that a step leaves out",
+        synonyms=("alpha",),
     )
     input_dropout: float = declared(
         0.0, PART, REGULARISATION, "share of the inputs that a step leaves out"
@@ -155,6 +185,7 @@ class Config:
         STEPS,
         "evaluate and keep a running mean of the parameters, of which each step keeps this share, "
         "such as 0.998; 0 is the parameters themselves",
+        synonyms=("ema",),
     )
     elastic: float = declared(
         0.0,
@@ -182,6 +213,7 @@ class Config:
         IMAGES_AND_NETWORKS,
         "learn from the answers of the network in this run folder",
         unset="none",
+        synonyms=("distil", "distill"),
     )
     temperature: float = declared(
         2.0,
@@ -201,6 +233,7 @@ class Config:
         IMAGES_AND_NETWORKS,
         "train so many networks at once, of seeds `seed` and those after it, and answer by the "
         "mean of their probabilities",
+        synonyms=("ensemble",),
     )
 
     def __post_init__(self) -> None:
@@ -327,7 +360,10 @@ def unknown(names: Iterable[str]) -> list[str]:
 
 def _require_known(names: Iterable[str]) -> None:
     if strange := unknown(names):
-        raise SettingError(f"{strange[0]!r:.60}: no setting; expected one of {', '.join(SETTINGS)}")
+        raise SettingError(
+            f"{strange[0]!r:.60}: no setting; expected one of {', '.join(SETTINGS)}"
+            f"{did_you_mean(strange[0], SETTINGS, SYNONYMS)}"
+        )
 
 
 def _require_company(config: Config, names: Container[str]) -> None:
@@ -341,3 +377,6 @@ AXES = ("n_h", "activation", "batch_size", "lr", "beta")
 
 #: The declarations by name, in the order of `Config`.
 SETTINGS: dict[str, Setting] = {field.name: setting(field) for field in fields(Config)}
+
+#: What others call a setting, and its name here.
+SYNONYMS = {other: setting.name for setting in SETTINGS.values() for other in setting.synonyms}

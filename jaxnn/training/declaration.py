@@ -5,12 +5,13 @@ person types, `require` what stands in a file or a program.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import Field, dataclass, field
 from numbers import Integral, Real
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from jaxnn.errors import SettingError
+from jaxnn.io.suggestion import did_you_mean
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -121,9 +122,10 @@ class Share:
 
 @dataclass(frozen=True)
 class Names:
-    """One of these names."""
+    """One of these names. `synonyms` are what others call some of them."""
 
     names: tuple[str, ...]
+    synonyms: Mapping[str, str] = field(default_factory=dict, hash=False)
     notation: str = ""
     placeholder: str = "NAME"
 
@@ -193,7 +195,10 @@ class Group(NamedTuple):
 
 
 class Setting(NamedTuple):
-    """A declared field. A default of None is no value of the kind: `unset` says what it means."""
+    """A declared field. A default of None is no value of the kind: `unset` says what it means.
+
+    `synonyms` are what others call the setting.
+    """
 
     name: str
     default: Any
@@ -201,11 +206,19 @@ class Setting(NamedTuple):
     group: Group
     help: str
     unset: str
+    synonyms: tuple[str, ...]
 
 
-def declared(default: T, kind: Kind[T], group: Group, help: str, unset: str = "") -> T:
+def declared(
+    default: T,
+    kind: Kind[T],
+    group: Group,
+    help: str,
+    unset: str = "",
+    synonyms: tuple[str, ...] = (),
+) -> T:
     """A field of a dataclass, declared as a setting."""
-    return field(default=default, metadata={DECLARATION: (kind, group, help, unset)})
+    return field(default=default, metadata={DECLARATION: (kind, group, help, unset, synonyms)})
 
 
 def setting(of: Field[Any]) -> Setting:
@@ -218,7 +231,9 @@ def read(kind: Kind[T], text: str) -> T:
     try:
         return kind.checked(kind.parsed(text))
     except ValueError:
-        raise ValueError(f"expected {kind.expected}{kind.notation}, found {text!r}") from None
+        raise ValueError(
+            f"expected {kind.expected}{kind.notation}, found {text!r}{_hint(kind, text)}"
+        ) from None
 
 
 def require(name: str, kind: Kind[T], value: Any) -> T:
@@ -226,7 +241,16 @@ def require(name: str, kind: Kind[T], value: Any) -> T:
     try:
         return kind.checked(value)
     except ValueError:
-        raise SettingError(f"`{name}`: expected {kind.expected}, found {value!r:.60}") from None
+        raise SettingError(
+            f"`{name}`: expected {kind.expected}, found {value!r:.60}{_hint(kind, value)}"
+        ) from None
+
+
+def _hint(kind: Kind[Any], value: Any) -> str:
+    """What may have been meant by a name that is none of the kind's."""
+    if not isinstance(kind, Names) or not isinstance(value, str):
+        return ""
+    return did_you_mean(value, kind.names, kind.synonyms)
 
 
 def spelled(value: Any) -> str:

@@ -10,7 +10,7 @@ import jax
 import pytest
 
 from jaxnn.commands import experiment
-from jaxnn.gradcheck import shapes
+from jaxnn.homework import shapes
 from jaxnn.io import arrayfile, command, output
 from jaxnn.training import sweep
 

@@ -10,7 +10,7 @@ import pytest
 from jaxnn.errors import SettingError
 from jaxnn.io.command import with_flags
 from jaxnn.nn import activations, initialisation, optimisers
-from jaxnn.training.config import AXES, NEEDS, SETTINGS, Config
+from jaxnn.training.config import AXES, NEEDS, SETTINGS, SYNONYMS, Config
 from jaxnn.training.declaration import Names, Numbers, read, spelled
 from jaxnn.training.recipes import RECIPES
 
@@ -117,6 +117,18 @@ def test_a_name_that_no_configuration_has():
     ):
         with pytest.raises(SettingError, match="'learning_rate': no setting; expected one of lr, "):
             make()
+
+
+def test_a_name_of_another_library_is_understood_and_not_taken():
+    """`SYNONYMS` and those of the kinds: what is proposed is there, and no name of ours is one."""
+    kinds = [setting.kind for setting in SETTINGS.values() if isinstance(setting.kind, Names)]
+    for names, synonyms in ((SETTINGS, SYNONYMS), *((kind.names, kind.synonyms) for kind in kinds)):
+        assert {*synonyms.values()} <= {*names}
+        assert not {*synonyms} & {*names}
+    with pytest.raises(SettingError, match=r"'learning_rate': no setting.* mean lr\?"):
+        Config().altered({"learning_rate": 1})
+    with pytest.raises(SettingError, match=r"`activation`: expected .*; did you mean silu\?"):
+        Config(activation="swish")
 
 
 def test_what_an_older_version_did_not_have_is_at_its_default():
