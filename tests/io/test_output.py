@@ -94,7 +94,7 @@ def test_whatever_is_raised_between_two_epochs_the_last_one_is_saved(
         if (raised := next(times)) is not None:
             raise raised
 
-    monkeypatch.setattr(experiment, "prepare_conclusion", failing)
+    monkeypatch.setattr(experiment, "import_metrics", failing)
     outcome = run(io.StringIO(), "train", *EPOCHS, "--out", "run")
     how, why = outcome.err.splitlines()
     assert how.startswith(f"{error.__name__} after epoch 3 of 5; all epochs before are saved")
