@@ -49,6 +49,21 @@ def pytest_xdist_make_scheduler(config, log):
     return WorkStealingScheduling(config, log)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Of a test that is `sampled(n)`, n cases evenly apart are quick tests, and the others slow."""
+    cases: dict[object, list[pytest.Item]] = {}
+    for item in items:
+        if item.get_closest_marker("sampled"):
+            cases.setdefault(item.parent.nodeid + item.originalname, []).append(item)
+    for of_one in cases.values():
+        n = of_one[0].get_closest_marker("sampled").args[0]
+        quick = {round(i * len(of_one) / n) for i in range(n)}
+        for place, item in enumerate(of_one):
+            if place not in quick:
+                item.add_marker("slow")
+
+
 def pytest_unconfigure() -> None:
     for folder in [OWN_PROGRAMS, *([os.environ[PROGRAMS]] if OURS else [])]:
         shutil.rmtree(folder, ignore_errors=True)

@@ -136,6 +136,7 @@ CASES = [
 ]
 
 
+@pytest.mark.sampled(14)
 @pytest.mark.parametrize(("name", "write"), CASES)
 def test_every_answer_is_the_networks_own(run_on, predict, name, write):
     run, test, arrays = run_on(name)

@@ -179,6 +179,7 @@ def tanh_loss(params, X, Y):
     return mlp.loss(params, X, Y, jaxnn.nn.activations.tanh)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("dtype", [np.float16, np.float64])
 @pytest.mark.parametrize(
     ("gradient", "cause", "first"),

@@ -48,11 +48,13 @@ def judged(name, value):
     return check_gradients(lambda x: function(x).sum(), lambda x: given, point)
 
 
+@pytest.mark.sampled(12)
 @pytest.mark.parametrize(("name", "value"), RIGHT)
 def test_what_a_kink_leaves_open_is_right(name, value):
     assert judged(name, value).ok
 
 
+@pytest.mark.sampled(12)
 @pytest.mark.parametrize(("name", "value"), WRONG)
 def test_what_no_choice_explains_is_wrong(name, value):
     report = judged(name, value)
@@ -60,6 +62,7 @@ def test_what_no_choice_explains_is_wrong(name, value):
     assert report.cause in ("ties", "beyond_kink", "zero", "scale", "sign", "unknown", "partial")
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize(
     ("setting", "name"), [(s, name) for s, kinked in SETTINGS.items() for name in kinked.right]
 )
@@ -70,6 +73,7 @@ def test_conventions_at_kinks_are_right(setting, name, seed):
     assert report.ok, str(report)
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize(
     ("setting", "name"), [(s, name) for s, kinked in SETTINGS.items() for name in kinked.wrong]
 )
@@ -88,10 +92,10 @@ def relu_network(params, X, Y, relu):
     return ((A2 @ params["W3"].T + params["b3"][None] - Y) ** 2).sum()
 
 
-@pytest.mark.parametrize("slope", [0.0, 0.3, 0.5, 1.0])
-@pytest.mark.parametrize("seed", [0, 1])
-def test_a_network_on_its_kinks_may_follow_any_convention(slope, seed):
-    params, X, Y = network(depth=3, seed=seed)
+@pytest.mark.sampled(1)
+@pytest.mark.parametrize("slope", [0.0, 0.3, 1.0])
+def test_a_network_on_its_kinks_may_follow_any_convention(slope):
+    params, X, Y = network(depth=3)
     params = {k: v if k[0] == "W" else 0 * v for k, v in params.items()}
     X[:2] = 0
 
