@@ -14,8 +14,8 @@ from jaxnn.data import Dataset, memory
 from jaxnn.data.augmentation import distort
 from jaxnn.errors import StorageError, TrainingRefusedError, UsageError
 from jaxnn.gradcheck import GradientReport, verify_network
-from jaxnn.report import console, page, plots
-from jaxnn.runs import results, run_folder
+from jaxnn.report import console, explore, page, plots
+from jaxnn.runs import layout, results, run_folder, trained
 from jaxnn.runs.metrics import Report
 from jaxnn.runs.run_folder import Run
 from jaxnn.training.config import Config
@@ -99,8 +99,6 @@ def teacher(config: Config, dataset: Dataset) -> Teacher | None:
     """The network that the run learns from. Raises `UsageError` unless it knows such data."""
     if config.teacher is None:
         return None
-    from jaxnn.runs import trained
-
     network = trained.load(Path(config.teacher), console.notice)
     known = network.run.data["n_x"], network.run.data["n_classes"]
     if known != (dataset.n_x, dataset.n_classes):
@@ -183,9 +181,14 @@ def write_results(
 def write_report(
     run: Run, dataset: Dataset, snapshot: Snapshot, found: Results, wanted: bool
 ) -> None:
-    """The pictures, if they are wanted, and `report.html`. Raises `StorageError`."""
+    """The pictures and `explore.html`, if they are wanted, and `report.html`, the last of all.
+
+    Raises `StorageError`.
+    """
     pictures = plots.draw_nothing(run.folder)
+    (run.folder / layout.EXPLORE).unlink(missing_ok=True)
     if wanted:
+        write_explorer(run, dataset)
         pictures = plots.draw_run(
             run.folder,
             dataset.name,
@@ -198,6 +201,13 @@ def write_report(
             _distorted(dataset, run.config),
         )
     page.write(run.folder, found.result, found.classes, snapshot.history, pictures)
+
+
+def write_explorer(run: Run, dataset: Dataset) -> None:
+    """`explore.html`, where the inputs are images. Raises `StorageError`."""
+    network = trained.load(run.folder)
+    if network.frame is not None:
+        explore.write(run.folder / layout.EXPLORE, network, dataset)
 
 
 def _distorted(dataset: Dataset, config: Config) -> tuple[plots.Array, plots.Array] | None:

@@ -127,7 +127,9 @@ def parser() -> cli.Parser:
         "(default: 1)",
     )
     run.add_argument(
-        "--no_plots", action="store_true", help="leave the pictures out (default: draw them)"
+        "--no_plots",
+        action="store_true",
+        help="leave the pictures and explore.html out (default: draw them)",
     )
     return p
 

@@ -17,9 +17,12 @@ INTERRUPTED = 130
 #: Where the environment names the kind of device.
 PLATFORMS = ("JAX_PLATFORMS", "JAX_PLATFORM_NAME")
 
+#: Those whose file in a checkout has their name.
+COMMANDS = ("train", "predict", "evaluate", "explore", "compare", "sweep")
+
 #: The file under scripts/ in a checkout, by the command that it runs.
 SCRIPTS = {
-    **{name: f"{name}.py" for name in ("train", "predict", "evaluate", "compare", "sweep")},
+    **{name: f"{name}.py" for name in COMMANDS},
     "check": "check_gradients.py",
 }
 

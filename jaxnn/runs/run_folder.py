@@ -6,6 +6,7 @@ checkpoints/            the two latest states saved, each enough to go on from
 parameters.safetensors  W1, b1, W2, b2 …           }
 table.txt               precision, recall, F1      }  when the run is complete
 result.json             its figures                }
+explore.html            the network, to look into  }
 report.html             everything, written last   }
 """
 

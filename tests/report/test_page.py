@@ -33,7 +33,7 @@ HISTORY = [
     {"epoch": 1, "train_loss": 0.25, "test_loss": 0.5, "seconds": 0.125},
     {"epoch": 2, "train_loss": 0.2, "test_loss": 0.6, "seconds": 0.125},
 ]
-VOID = {"meta", "img"}
+VOID = {"meta", "img", "input"}
 
 
 class Page(HTMLParser):

@@ -20,14 +20,13 @@ from numpy.typing import NDArray
 
 import jaxnn
 from jaxnn.data import Dataset
-from jaxnn.errors import StorageError, UsageError
+from jaxnn.errors import SettingError, StorageError
 from jaxnn.gradcheck.explanations import LESSONS
 from jaxnn.io.files import write_bytes
 from jaxnn.nn.ensemble import is_ensemble
 from jaxnn.nn.mlp import Params, depth
+from jaxnn.runs import results
 from jaxnn.runs.trained import Trained, require_frame
-
-EXPLORE = "explore.html"
 
 #: In this order they are one script.
 SCRIPTS = ("mathematics.js", "framing.js", "equations.js", "mistakes.js", "views.js", "page.js")
@@ -38,12 +37,12 @@ IMAGES, MISTAKES = 360, 120
 Array = NDArray[Any]
 
 
-def write(path: Path, network: Trained, dataset: Dataset, logits: Array, member: int = 1) -> Path:
-    """Write the page of a network, whose logits (n_test, C) on the test set are known.
+def write(path: Path, network: Trained, dataset: Dataset, member: int = 1) -> Path:
+    """Write the page of a network, with images of the data set's test part.
 
     Raises `UsageError` as `page` does, and `StorageError` where the file cannot be written.
     """
-    content = page(network, dataset, logits, member)
+    content = page(network, dataset, member)
     try:
         write_bytes(path, content.encode())
     except OSError as error:
@@ -51,19 +50,20 @@ def write(path: Path, network: Trained, dataset: Dataset, logits: Array, member:
     return path
 
 
-def page(network: Trained, dataset: Dataset, logits: Array, member: int = 1) -> str:
+def page(network: Trained, dataset: Dataset, member: int = 1) -> str:
     """The page. Of an ensemble it shows one network, the `member`-th.
 
     Raises `UsageError` where the inputs are no images, or there is no such member.
     """
     params = of_member(network, member)
+    test = results.test(dataset, network.config, params)
     style = _text("style.css")
     script = "\n".join(map(_text, SCRIPTS))
-    run = described(network, dataset, params, logits)
+    run = described(network, dataset, params, np.asarray(test.logits))
     sizes = "-".join(map(str, run["sizes"]))
     return Template(_text("page.html")).substitute(
         title=html.escape(f"Look inside: {sizes} on {dataset.name}"),
-        subtitle=html.escape(_subtitle(network, dataset, member)),
+        subtitle=html.escape(_subtitle(network, dataset, member, test.accuracy)),
         style=style,
         script=script,
         style_hash=_hash(style),
@@ -79,13 +79,11 @@ def of_member(network: Trained, member: int) -> Params:
     params = network.params
     count = len(params["b1"]) if is_ensemble(params) else 1
     if not 1 <= member <= count:
-        raise UsageError(f"`member` {member}: expected 1 to {count}, the networks of the run")
+        raise SettingError(f"`member` {member}: expected 1 to {count}, the networks of the run")
     return {name: leaf[member - 1] for name, leaf in params.items()} if count > 1 else params
 
 
-def described(
-    network: Trained, dataset: Dataset, params: Params, logits: Array
-) -> dict[str, Any]:
+def described(network: Trained, dataset: Dataset, params: Params, logits: Array) -> dict[str, Any]:
     """What the script is given of the run."""
     config, frame, look = network.config, require_frame(network), network.look
     L = depth(params)
@@ -145,16 +143,13 @@ def chosen_images(truth: Array, logits: Array) -> Array:
     return np.concatenate([mistakes, in_turn])[:IMAGES]
 
 
-def _subtitle(network: Trained, dataset: Dataset, member: int) -> str:
-    config, result = network.config, network.result
+def _subtitle(network: Trained, dataset: Dataset, member: int, accuracy: float) -> str:
+    config = network.config
     parts = [f"{config.activation} and softmax" if config.n_h else "softmax"]
     if is_ensemble(network.params):
         parts.append(f"network {member} of {len(network.params['b1'])} that answer together")
-    if result:
-        parts.append(
-            f"test accuracy {result['test_accuracy']:.2%} on {dataset.n_test:,} examples"
-        )
-    else:
+    parts.append(f"test accuracy {accuracy:.2%} on {dataset.n_test:,} examples")
+    if network.result is None:
         parts.append(f"not finished: after {network.epochs} of {config.epochs} epochs")
     if config.teacher is not None:
         parts.append("it also learnt from a teacher, which the loss on this page leaves out")

@@ -24,8 +24,10 @@ const MISTAKES = [
     wrong: ({ A, Y }) => scaled(2, minus(A, Y)),
   },
   {
-    code: "extra_mean", rule: "dZ_L", equation: String.raw`dZ_L = \frac1m\, (A_L - Y)`,
-    wrong: ({ A, Y, m }) => scaled(1 / m, minus(A, Y)),
+    code: "extra_mean", rule: "dW_l",
+    equation: String.raw`dW_l = \frac1m \cdot \frac1m\, dZ_l^{\top} A_{l-1}`,
+    wrong: ({ dZ, A_below, m, W, l2 }) =>
+      plus(scaled(1 / m / m, transposed_times(dZ, A_below)), scaled(l2, W)),
   },
   {
     code: "missing_mean", rule: "dW_l", equation: String.raw`dW_l = dZ_l^{\top} A_{l-1}`,
