@@ -14,6 +14,7 @@ from jaxnn.data import Dataset, memory
 from jaxnn.data.augmentation import distort
 from jaxnn.errors import StorageError, TrainingRefusedError, UsageError
 from jaxnn.gradcheck import GradientReport, verify_network
+from jaxnn.nn.ensemble import is_ensemble
 from jaxnn.report import console, explore, page, plots
 from jaxnn.runs import layout, results, run_folder, trained
 from jaxnn.runs.metrics import Report
@@ -188,7 +189,7 @@ def write_report(
     pictures = plots.draw_nothing(run.folder)
     (run.folder / layout.EXPLORE).unlink(missing_ok=True)
     if wanted:
-        write_explorer(run, dataset)
+        write_explorer(run, dataset, found.test)
         pictures = plots.draw_run(
             run.folder,
             dataset.name,
@@ -203,11 +204,12 @@ def write_report(
     page.write(run.folder, found.result, found.classes, snapshot.history, pictures)
 
 
-def write_explorer(run: Run, dataset: Dataset) -> None:
+def write_explorer(run: Run, dataset: Dataset, test: Evaluation) -> None:
     """`explore.html`, where the inputs are images. Raises `StorageError`."""
     network = trained.load(run.folder)
     if network.frame is not None:
-        explore.write(run.folder / layout.EXPLORE, network, dataset)
+        alone = None if is_ensemble(network.params) else test
+        explore.write(run.folder / layout.EXPLORE, network, dataset, test=alone)
 
 
 def _distorted(dataset: Dataset, config: Config) -> tuple[plots.Array, plots.Array] | None:

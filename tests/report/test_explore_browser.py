@@ -238,7 +238,9 @@ def test_the_numbers_that_can_be_read_are_those_computed(document):
         right = np.asarray(values[name]).ravel()
         np.testing.assert_allclose([number(text) for text in said], right, rtol=1e-5, err_msg=name)
     assert number(look.text("#loss")) == pytest.approx(expected["loss"], rel=1e-5)
-    cells = "Array.from(document.querySelectorAll('#answers td:last-child'), (td) => td.textContent)"
+    cells = (
+        "Array.from(document.querySelectorAll('#answers td:last-child'), (td) => td.textContent)"
+    )
     answers = [number(text) for text in look.js(f"return {cells}")]
     np.testing.assert_allclose(answers, np.asarray(expected["cache"]["A2"])[0], rtol=1e-5)
 

@@ -27,6 +27,7 @@ from jaxnn.nn.ensemble import is_ensemble
 from jaxnn.nn.mlp import Params, depth
 from jaxnn.runs import results
 from jaxnn.runs.trained import Trained, require_frame
+from jaxnn.training.evaluation import Evaluation
 
 #: In this order they are one script.
 SCRIPTS = ("mathematics.js", "framing.js", "equations.js", "mistakes.js", "views.js", "page.js")
@@ -37,12 +38,19 @@ IMAGES, MISTAKES = 360, 120
 Array = NDArray[Any]
 
 
-def write(path: Path, network: Trained, dataset: Dataset, member: int = 1) -> Path:
+def write(
+    path: Path,
+    network: Trained,
+    dataset: Dataset,
+    member: int = 1,
+    test: Evaluation | None = None,
+) -> Path:
     """Write the page of a network, with images of the data set's test part.
 
+    `test` is its evaluation on that part, where there has been one.
     Raises `UsageError` as `page` does, and `StorageError` where the file cannot be written.
     """
-    content = page(network, dataset, member)
+    content = page(network, dataset, member, test)
     try:
         write_bytes(path, content.encode())
     except OSError as error:
@@ -50,13 +58,15 @@ def write(path: Path, network: Trained, dataset: Dataset, member: int = 1) -> Pa
     return path
 
 
-def page(network: Trained, dataset: Dataset, member: int = 1) -> str:
+def page(
+    network: Trained, dataset: Dataset, member: int = 1, test: Evaluation | None = None
+) -> str:
     """The page. Of an ensemble it shows one network, the `member`-th.
 
     Raises `UsageError` where the inputs are no images, or there is no such member.
     """
     params = of_member(network, member)
-    test = results.test(dataset, network.config, params)
+    test = test or results.test(dataset, network.config, params)
     style = _text("style.css")
     script = "\n".join(map(_text, SCRIPTS))
     run = described(network, dataset, params, np.asarray(test.logits))
