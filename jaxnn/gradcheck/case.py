@@ -348,8 +348,9 @@ class Case:
                 answer, used = self._numpy_in_float64(point or {}), set(UNSEEN)
         except Exception:
             return None, {self.dtype}
-        used |= {v.dtype for v in answer.leaves.values() if floating(v)}
-        return answer, used
+        returned = {v.dtype for v in answer.leaves.values() if floating(v)}
+        self.gradient_dtypes |= returned  # Whatever NumPy hides, these are used.
+        return answer, used | returned
 
     def _numpy_in_float64(self, point: Mapping[str, Any]) -> Answer:
         """NumPy is given float64. If it draws with JAX on the way, as the loss does, that has to

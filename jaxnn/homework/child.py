@@ -1,155 +1,134 @@
-"""Runs in a process of its own, with NumPy alone: imports a homework file and calls its functions.
+"""The process of a homework file: reads it, and answers questions about it, with NumPy alone.
 
-    python child.py FOLDER FILE
+    python child.py ROOT FILE
 
-FOLDER/inputs.npz holds X, Y, every parameter ("params.W1") and a right cache ("cache.Z1"). What the
-file returned goes to FOLDER/outputs.npz, what happened to FOLDER/status.json.
+ROOT is the folder that holds jaxnn. A question and an answer are each a length of eight bytes and
+an npz file with arrays and, under "told", what is no array, as JSON. Nothing is ever unpickled.
 """
 
-import importlib.util
-import inspect
+import contextlib
+import io
 import json
+import os
 import sys
-import traceback
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import Any, BinaryIO
 
 import numpy as np
 
 
-class Stop(Exception):
-    """Something about the homework that the parent has to be told."""
+def pack(told: dict[str, Any], groups: dict[str, dict[str, Any]] | None = None) -> bytes:
+    """What is told, and groups of arrays by name, as bytes with their length."""
+    arrays: dict[str, Any] = {}
+    names: dict[str, str] = {}
+    for group, members in (groups or {}).items():
+        for name, value in members.items():
+            key = f"a{len(arrays)}"
+            arrays[key], names[key] = np.asarray(value), f"{group}.{name}"
+    buffer = io.BytesIO()
+    np.savez(buffer, told=np.array(json.dumps([told, names])), **arrays)
+    data = buffer.getvalue()
+    return len(data).to_bytes(8, "big") + data
 
 
-def load(path: Path) -> Any:
-    """The file as a module, as if it were imported: `if __name__ == "__main__"` does not run."""
-    sys.argv, sys.path[0] = [str(path)], str(path.parent)
-    spec = importlib.util.spec_from_file_location("homework", path)
-    if spec is None or spec.loader is None:
-        raise Stop("the file is no Python file: its name has to end in .py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["homework"] = module
-    guarded("importing it", path, lambda: spec.loader.exec_module(module))  # type: ignore[union-attr]
-    return module
+def unpack(data: bytes) -> tuple[dict[str, Any], dict[str, dict[str, np.ndarray]]]:
+    """What `pack` has packed, without the length."""
+    with np.load(io.BytesIO(data), allow_pickle=False) as file:
+        told, names = json.loads(str(file["told"]))
+        groups: dict[str, dict[str, np.ndarray]] = {}
+        for key, name in names.items():
+            group, _, member = name.partition(".")
+            groups.setdefault(group, {})[member] = file[key]
+    return told, groups
 
 
-def guarded(stage: str, path: Path, action: Callable[[], Any]) -> Any:
-    """The action's result; whatever it raises, exit included, is told in one line."""
-    try:
-        return action()
-    except SystemExit as error:
-        raise Stop(f"{stage} ended the program with exit({error.code})") from None
-    except BaseException as error:
-        lines = [
-            f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)
-        ]
-        line = (
-            getattr(error, "lineno", None)
-            if isinstance(error, SyntaxError)
-            else (lines or [None])[-1]
-        )
-        where = f"line {line}: " if line else ""
-        told = (str(error).splitlines() or [""])[0]
-        raise Stop(f"{stage} raised {where}{type(error).__name__}: {told}") from None
-
-
-def arguments(function: Callable[..., Any], known: dict[str, Any], order: list[str]) -> list[Any]:
-    """Arguments by their names where all are known, else in the document's order."""
-    try:
-        names = [
-            p.name
-            for p in inspect.signature(function).parameters.values()
-            if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
-        ]
-    except (TypeError, ValueError):
-        names = order
-    if all(name in known for name in names):
-        return [known[name] for name in names]
-    return [known[name] for name in order[: len(names)]]
-
-
-def copied(known: dict[str, Any]) -> dict[str, Any]:
-    """Fresh arrays: a function that changes its arguments spoils no later call."""
-    return {
-        name: {k: v.copy() if hasattr(v, "copy") else v for k, v in value.items()}
-        if isinstance(value, dict)
-        else value.copy()
-        if isinstance(value, np.ndarray)
-        else value
-        for name, value in known.items()
-    }
-
-
-def table(result: Any, what: str, stage: str) -> dict[str, np.ndarray]:
-    """A returned dict of numeric arrays."""
-    if not isinstance(result, dict):
-        code = "feed_forward" if stage == "feed_forward" else "structure"
-        raise Stop(f"{code}: {stage} returned {type(result).__name__}, expected a dict of {what}")
-    arrays = {}
-    for name, value in result.items():
-        try:
-            array = np.asarray(value)
-        except ValueError:
-            array = np.asarray(None)
-        if array.dtype.kind in "biufc":
-            arrays[str(name)] = array
-        elif str(name).startswith("d"):
-            raise Stop(
-                f"dtype: {stage} returned {name} as {type(value).__name__} of dtype {array.dtype}"
-            )
-    return arrays
-
-
-def examine(folder: Path, path: Path) -> dict[str, np.ndarray]:
-    """Call feed_forward once and back_propagate twice; also once with the right cache."""
-    inputs = np.load(folder / "inputs.npz", allow_pickle=False)
-    groups: dict[str, dict[str, np.ndarray]] = {"params": {}, "cache": {}}
-    for name in inputs.files:
-        group, _, key = name.partition(".")
-        if key:
-            groups[group][key] = inputs[name]
-    X, Y = inputs["X"], inputs["Y"]
-    known: dict[str, Any] = {"X": X, "Y": Y, **groups, "m_batch": X.shape[1], "m": X.shape[1]}
-    module = load(path)
-    if not callable(getattr(module, "back_propagate", None)):
-        raise Stop("it defines no function back_propagate(X, Y, params, cache, m_batch)")
-    module.m_batch = X.shape[1]
-    outputs: dict[str, np.ndarray] = {}
-    forward = getattr(module, "feed_forward", None)
-    own = known
-    if callable(forward):
-        fresh = arguments(forward, copied(known), ["X", "params"])
-        cache = guarded("feed_forward", path, lambda: forward(*fresh))
-        outputs |= {f"forward.{k}": v for k, v in table(cache, "Z1, A1 …", "feed_forward").items()}
-        own = {**known, "cache": cache}
-    order = ["X", "Y", "params", "cache", "m_batch"]
-    for run, values in (("first", own), ("second", own), ("right", known)):
-        fresh = arguments(module.back_propagate, copied(values), order)
-        try:
-            result = guarded("back_propagate", path, partial(module.back_propagate, *fresh))
-        except Stop:
-            if run == "right":
-                continue  # It wants more of a cache than ours has; its own will do.
-            raise
-        outputs |= {
-            f"{run}.{k}": v for k, v in table(result, "dW1, db1 …", "back_propagate").items()
-        }
-    return outputs
+def read(stream: BinaryIO, limit: int = 2**28) -> bytes | None:
+    """The next message; None at the end. Raises ValueError for what is none."""
+    head = stream.read(8)
+    if len(head) < 8:
+        return None
+    length = int.from_bytes(head, "big")
+    if length > limit:
+        raise ValueError("a message of impossible length")
+    return stream.read(length)
 
 
 def main() -> None:
-    """Write what was found; a message in status.json where there is nothing to compare."""
-    folder, path = Path(sys.argv[1]), Path(sys.argv[2])
-    status = {"message": ""}
-    try:
-        with np.errstate(all="ignore"):
-            np.savez(folder / "outputs.npz", **examine(folder, path))  # type: ignore[arg-type]
-    except Stop as stop:
-        status["message"] = str(stop)
-    (folder / "status.json").write_text(json.dumps(status), encoding="utf-8")
+    """Answer until the questions end."""
+    root, path = Path(sys.argv[1]), Path(sys.argv[2])
+    questions = os.fdopen(os.dup(0), "rb")
+    answers = os.fdopen(os.dup(1), "wb")
+    # The file itself reads nothing, and what it prints goes to stderr.
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.dup2(2, 1)
+    sys.argv, sys.path[0] = [str(path)], str(path.parent)
+    sys.path.append(str(root))
+
+    from jaxnn.homework import source, student
+
+    answers.write(pack({}))  # From here on it is the file that takes time.
+    answers.flush()
+    form: Any = None
+    while (data := read(questions)) is not None:
+        told, groups = unpack(data)
+        try:
+            if form is None:
+                form, answer = opened(path, told, source, student)
+            else:
+                answer = at_a_point(form, told, groups, student)
+        except source.UnreadableError as error:
+            answer = pack({"stop": str(error)})
+        except student.Raised as raised:
+            answer = pack({"raised": str(raised)})
+        except student.Stop as stop:
+            answer = pack({"stop": str(stop)})
+        sys.stdout.flush()
+        answers.write(answer)
+        answers.flush()
+
+
+def opened(path: Path, told: dict[str, Any], source: Any, student: Any) -> tuple[Any, bytes]:
+    """Read the file, and find its form."""
+    reader = source.Reader(path.parent)
+    sys.meta_path.insert(0, reader)
+    module = ModuleType("homework")
+    sys.modules["homework"] = module
+    reader.run(path, module)
+    form = student.find(reader, module, told["function"], told["sizes"])
+    kept = reader.kept[str(path)]
+    named = [form.names[k] for k in ("backward", "forward", "loss") if k in form.names]
+    return form, pack(
+        {
+            "form": form.form,
+            "backward": form.names["backward"],
+            "holds": form.holds,
+            "leaves": list(form.leaves),
+            "shapes": {name: list(shape) for name, shape in form.shapes.items()},
+            "functions": named,
+            "has_forward": "forward" in form.names,
+            "loss": form.names.get("loss", ""),
+            "takes_m": form.takes_m,
+            "left_out": [[kept.source.place(line), words] for line, words in kept.left_out],
+            "failed": reader.failed,
+            "text": kept.source.text,
+        }
+    )
+
+
+def at_a_point(form: Any, told: dict[str, Any], groups: Any, student: Any) -> bytes:
+    """What the file's functions say at a point."""
+    given = groups["given"]
+    point = student.Point(
+        groups["leaves"], given["X"], given["Y"], told["m"], told["l2"], groups.get("cache")
+    )
+    answer = form.run(point)
+    return pack(
+        {"loss": answer.loss, "how": answer.how, "problem": answer.problem},
+        {"gradient": answer.gradient, "forward": answer.forward, "extra": answer.extra},
+    )
 
 
 if __name__ == "__main__":
-    main()
+    with contextlib.suppress(BrokenPipeError):
+        main()

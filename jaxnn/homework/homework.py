@@ -1,243 +1,428 @@
-"""Somebody's NumPy file in the document's form: run it in a process of its own, and examine it."""
+"""`check_homework`: somebody's file of NumPy, examined by the doctor as it is."""
 
-import json
-import os
-import signal
-import subprocess
-import sys
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from itertools import pairwise
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from threading import Thread
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxnn.errors import JaxnnError
-from jaxnn.gradcheck.explanations import sentence
-from jaxnn.gradcheck.numpy_activations import FUNCTIONS, Float64Array, softmax
-from jaxnn.gradcheck.report import Finding, GradientReport
-from jaxnn.homework import child
+from jaxnn.homework.forms import plain
+from jaxnn.homework.process import HomeworkError, Process, RaisedError, StoppedError
+from jaxnn.homework.reading import found_in, near
+from jaxnn.homework.trial import Answer, Reading, Setting, read
 
-#: How much of what a file prints is kept.
-PRINTED = 2000
+if TYPE_CHECKING:
+    from jaxnn.gradcheck.report import Finding, GradientReport
 
+__all__ = ["HomeworkError", "Setting", "check_homework"]
 
-class HomeworkError(JaxnnError):
-    """The file could not be examined: it does not import, raises, exits or runs too long."""
+#: A name of the file that is short enough to stand in an equation.
+SHORT = 4
 
-
-@dataclass(frozen=True)
-class Setting:
-    """The problem that a file is given. The sizes are distinct primes: a ratio then names one."""
-
-    m: int = 17
-    n_x: int = 11
-    n_h: tuple[int, ...] = (7,)
-    n_classes: int = 5
-    activation: str = "sigmoid"
-    mean: bool = True
-    l2: float = 0.0
-    seed: int = 0
-    timeout: float = 10.0
-
-    def point(self) -> tuple[dict[str, Float64Array], Float64Array, Float64Array]:
-        """Parameters W_l (n_l, n_{l−1}), b_l (n_l, 1), X (n_x, m) and one-hot Y (C, m)."""
-        rng = np.random.default_rng(self.seed)
-        sizes = (self.n_x, *self.n_h, self.n_classes)
-        params = {}
-        for layer, (n_in, n_out) in enumerate(pairwise(sizes), start=1):
-            params[f"W{layer}"] = rng.standard_normal((n_out, n_in)) * n_in**-0.5
-            params[f"b{layer}"] = 0.3 * rng.standard_normal((n_out, 1))
-        X = rng.standard_normal((self.n_x, self.m))
-        Y = np.eye(self.n_classes)[:, rng.integers(0, self.n_classes, self.m)]
-        return params, X, Y
-
-    def square(self) -> "Setting":
-        """The same with all sizes equal: every product fits, whatever is transposed."""
-        n = self.n_h[0] if self.n_h else self.n_classes
-        hidden = (n,) * len(self.n_h)
-        return Setting(
-            n, n, hidden, n, self.activation, self.mean, self.l2, self.seed, self.timeout
-        )
+#: What an equation has for something else.
+OTHERS = ("X", "Y", "x", "y", "m")
 
 
-def check_homework(path: str | Path, setting: Setting | None = None) -> GradientReport:
-    """Examine `back_propagate` of a file in the document's form, and its `feed_forward` if any.
+def check_homework(path: str | Path, setting: Setting | None = None) -> "GradientReport":
+    """Examine the backward pass of a file of NumPy, and its forward pass and loss if it has them.
 
-    Examples are columns; all arrays are NumPy's, in float64. The file runs in a process of its own,
-    at most `setting.timeout` seconds. Raises HomeworkError where there is nothing to examine.
+    The file is a program or a notebook. It runs in a process of its own, at most `setting.timeout`
+    seconds: imports, definitions and constants; what trains, plots or reads files is left out. Its
+    backward pass is found by the names in `forms`, and what it is a derivative of by trying; the
+    report's notes say how it was read. Raises HomeworkError where there is nothing to examine.
     """
     setting, path = setting or Setting(), Path(path).resolve()
     if not path.is_file():
-        raise HomeworkError(f"expected a Python file, found none at {path}")
+        raise HomeworkError(f"expected a Python file or a notebook, found none at {path}")
     try:
-        return _without_what_is_there(_examine(path, setting), path)
-    except _Form as error:
-        code, _, detail = str(error).partition(": ")
-        where = "its end" if code == "feed_forward" else "What it returned"
-        finding = Finding(code, "", sentence(code, where, detail=detail))
-        return GradientReport(False, (), (finding,), title=path.name)
-    except _Raised as error:
-        return _squared(path, setting, str(error))
+        return _examined(path, setting)
+    except StoppedError as error:
+        found = _told_as_finding(path, str(error))
+        if found is None:
+            raise
+        return found
+    except RaisedError as error:
+        return _squared(path, setting, error)
 
 
-def _without_what_is_there(report: GradientReport, path: Path) -> GradientReport:
-    """Nobody is told to write a line that the file has: the mistake is in what it is made of."""
+def _told_as_finding(path: Path, message: str) -> "GradientReport | None":
+    """What a file returned that holds no gradient is its mistake; what it lacks is none."""
+    from jaxnn.gradcheck.explanations import sentence
+    from jaxnn.gradcheck.report import Finding, GradientReport
 
-    def plain(text: str) -> str:
-        return "".join(text.split())
-
-    source = plain(path.read_text(encoding="utf-8", errors="replace"))
-    findings = (
-        replace(f, right="") if f.right and plain(f.right.partition(" (")[0]) in source else f
-        for f in report.findings
-    )
-    return replace(report, findings=tuple(findings))
+    code, _, detail = message.removeprefix(f"{path.name}: ").partition(": ")
+    if code not in ("structure", "dtype"):
+        return None
+    finding = Finding(code, "", sentence(code, "What it returned", detail=detail))
+    return GradientReport(False, (), (finding,), title=path.name)
 
 
-class _Raised(HomeworkError):
-    """back_propagate itself raised: perhaps over shapes that only fit when all are equal."""
-
-
-class _Form(HomeworkError):
-    """What it returned is no dict of numeric arrays."""
-
-
-def _squared(path: Path, setting: Setting, message: str) -> GradientReport:
+def _squared(path: Path, setting: Setting, error: RaisedError) -> "GradientReport":
     """The diagnosis with all sizes equal, for a file that raises when they differ."""
+    from jaxnn.gradcheck.explanations import sentence
+    from jaxnn.gradcheck.report import Finding
+
+    if setting == setting.square():
+        raise error
     try:
-        report = _examine(path, setting.square())
+        report = _examined(path, setting.square())
     except HomeworkError:
-        raise HomeworkError(message) from None
+        raise error from None
+    message = str(error)
     note = f"{message}; with all sizes equal it runs, which is how the cause was found"
     findings = report.findings or (
         Finding("shape", "", sentence("shape", "An array", detail=message)),
     )
-    return GradientReport(
-        False, report.leaves, findings, None, (note, *report.notes), title=report.title
-    )
+    return replace(report, ok=False, findings=findings, notes=(note, *report.notes))
 
 
-def _examine(path: Path, setting: Setting) -> GradientReport:
-    params, X, Y = setting.point()
-    with _running(path, setting, params, X, Y) as outputs:
-        # Importing jax and finding the truth takes as long as the file takes to run.
-        from jaxnn.homework.anatomy import Truth
+def _examined(path: Path, setting: Setting) -> "GradientReport":
+    with Process(path, setting.timeout) as process:
+        process.send({"function": setting.function, "sizes": setting.sizes()})
+        # Importing jax takes as long as the file takes to be read.
+        from jaxnn.gradcheck import check  # noqa: F401
 
-        truth = Truth.of(setting, params, X, Y)
-        returned, printed = outputs()
-    notes = [f"the file printed {printed!r}"] if printed else []
-    runs: dict[str, dict[str, np.ndarray]] = {"forward": {}, "first": {}, "second": {}, "right": {}}
-    for name, value in returned.items():
-        run, _, key = name.partition(".")
-        runs[run][key] = value
-    return truth.report(path.name, runs, notes)
+        about, _ = process.answer()
+        reading = read(process, about, setting)
+        from jaxnn.homework.words import in_its_names, without_what_is_there
 
-
-# -- The process -----------------------------------------------------------------------------------
-
-
-@contextmanager
-def _running(
-    path: Path,
-    setting: Setting,
-    params: Mapping[str, Float64Array],
-    X: Float64Array,
-    Y: Float64Array,
-) -> Iterator[Any]:
-    """Start the file; yield a function that waits for its outputs and what it printed."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        arrays: dict[str, Any] = {"X": X, "Y": Y}
-        arrays |= {f"params.{k}": v for k, v in params.items()}
-        arrays |= {f"cache.{k}": v for k, v in forward(setting, params, X).items()}
-        np.savez(folder / "inputs.npz", **arrays)
-        process = subprocess.Popen(
-            [sys.executable, "-B", child.__file__, name, str(path)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-        printed: list[bytes] = []
-        reader = Thread(target=_read, args=(process, printed), daemon=True)
-        reader.start()
-        try:
-            yield lambda: _outputs(process, reader, folder, printed, path, setting.timeout)
-        finally:
-            _end(process)
-            reader.join(1)
+        examination = Examination(path.name, about, reading)
+        report = examination.report()
+        report = without_what_is_there(report, about["text"])
+        report = in_its_names(report, examination.names)
+        notes = [*examination.told(), *report.notes]
+        if printed := process.printed():
+            notes.append(f"the file printed {printed!r}")
+        return replace(report, title=path.name, notes=tuple(notes))
 
 
-def forward(
-    setting: Setting, params: Mapping[str, Float64Array], X: Float64Array
-) -> dict[str, Float64Array]:
-    """A right cache for a file that has no feed_forward, examples as columns, in NumPy."""
-    L, A = len(params) // 2, X
-    cache: dict[str, Float64Array] = {}
-    for layer in range(1, L + 1):
-        Z = params[f"W{layer}"] @ A + params[f"b{layer}"]
-        A = FUNCTIONS[setting.activation](Z) if layer < L else softmax(Z, axis=0)
-        cache |= {f"Z{layer}": Z, f"A{layer}": A}
-    return cache
+class Examination:
+    """A file that was read, before the doctor: its parameters are called W1, b1, W2 … there."""
 
+    def __init__(self, name: str, about: Mapping[str, Any], reading: Reading) -> None:
+        self.name, self.about, self.reading = name, about, reading
+        self.trial, self.network = reading.trial, reading.network
+        layers = self.trial.layout.layers
+        self.own = {f"W{i}": W for i, (W, _) in enumerate(layers, 1)}
+        self.own |= {f"b{i}": b for i, (_, b) in enumerate(layers, 1) if b}
+        self.cache = self.network.forward(self.trial.leaves, self.trial.X)
+        self.L = len(layers)
+        self.gives_cache = False
 
-def _read(process: subprocess.Popen[bytes], printed: list[bytes]) -> None:
-    """Drain what the file prints, keep the beginning, and close the pipe at its end."""
-    assert process.stdout is not None
-    kept = 0
-    with process.stdout as pipe:
-        while block := pipe.read1(65536):  # type: ignore[attr-defined]
-            if kept < PRINTED:
-                printed.append(block[: PRINTED - kept])
-                kept += len(printed[-1])
+    @property
+    def columns(self) -> bool:
+        return self.trial.layout.columns
 
+    @property
+    def names(self) -> dict[str, str]:
+        """The file's short names for W1, b1, Z1, A1 …, where they are others than these."""
+        found = {k: v.removeprefix("self.") for k, v in self.own.items()}
+        forward = self.answer.forward
+        for name, value in self.cache.items():
+            own = found_in(value, forward)
+            if own is not None:
+                found[name] = own
+        return {
+            k: v
+            for k, v in found.items()
+            if v != k
+            and v.isidentifier()
+            and len(v) <= SHORT
+            and v not in ("X", "Y", "x", "y", "m")
+        }
 
-def _outputs(
-    process: subprocess.Popen[bytes],
-    reader: Thread,
-    folder: Path,
-    printed: list[bytes],
-    path: Path,
-    timeout: float,
-) -> tuple[dict[str, np.ndarray], str]:
-    """What back_propagate returned and what was printed, or the one line that says why not."""
-    try:
-        process.wait(timeout)
-    except subprocess.TimeoutExpired:
-        raise HomeworkError(
-            f"{path.name} was still running after {timeout:g} seconds: importing it must not "
-            "train, and back_propagate must return"
-        ) from None
-    reader.join(1)
-    text = b"".join(printed).decode(errors="replace").strip()
-    status = folder / "status.json"
-    if not status.exists():
-        last = text.splitlines()[-1:] or ["it printed nothing"]
-        raise HomeworkError(
-            f"{path.name} ended its process with status {process.returncode}: {last[0]}"
-        )
-    message = str(json.loads(status.read_text(encoding="utf-8"))["message"])
-    if message.startswith(("structure: ", "dtype: ", "feed_forward: ")):
-        raise _Form(message)
-    if message:
-        kind = _Raised if message.startswith("back_propagate raised") else HomeworkError
-        raise kind(f"{path.name}: {message}")
-    with np.load(folder / "outputs.npz", allow_pickle=False) as file:
-        return {name: file[name] for name in file.files}, text
+    @property
+    def answer(self) -> Answer:
+        assert self.trial.answer is not None
+        return self.trial.answer
 
+    def told(self) -> list[str]:
+        """How the file was read."""
+        trial, about = self.trial, self.about
+        others = [f"{k} is {v}" for k, v in self.own.items() if v != k]
+        lines = [
+            f"read as {about['form']}; {trial.layout.told()}, "
+            f"{'-'.join(map(str, trial.sizes))}; targets are {trial.targets}"
+            + ("; one example at a time" if trial.m == 1 else ""),
+            f"held to {self.network.told()}",
+            f"the gradient is {self.answer.how}" + (f"; {', '.join(others)}" if others else ""),
+            *self.reading.notes,
+        ]
+        if left := about["left_out"]:
+            first = ", ".join(f"{place}: {words}" for place, words in left[:2])
+            more = f" and {len(left) - 2} more" if len(left) > 2 else ""
+            lines.append(f"left out, as no import, definition or constant: {first}{more}")
+        return [*lines, *(f"left out: {failed}" for failed in about["failed"])]
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """The process and whatever it started."""
-    try:
-        if hasattr(os, "killpg"):
-            os.killpg(process.pid, signal.SIGKILL)
+    # -- The verdict -------------------------------------------------------------------------------
+
+    def report(self) -> "GradientReport":
+        """The verdict on the forward pass, then on the gradient."""
+        from jaxnn.gradcheck.report import Finding, GradientReport
+
+        ahead = self._forward_finding()
+        self.gives_cache = ahead is not None or not self.about["has_forward"]
+        if ahead is not None:
+            self.trial.answer = self._ask(self.trial.leaves, self.trial.X, self.trial.Y)
+        if self.answer.problem:
+            from jaxnn.gradcheck.explanations import sentence
+
+            code, _, detail = self.answer.problem.partition(": ")
+            finding = Finding(code, "", sentence(code, "What it returned", detail=detail))
+            return GradientReport(False, (), (finding,))
+        report = self._of_the_gradient()
+        if ahead is None:
+            return report
+        right = "the gradient is right where it is given the right cache"
+        notes = (*report.notes, right) if report.ok else report.notes
+        return replace(report, ok=False, findings=(ahead, *report.findings), notes=notes)
+
+    def _ask(self, leaves: Mapping[str, Any], X: Any, Y: Any) -> Answer:
+        """The file's answer; to the right cache, where its own is wrong or it has none."""
+        cache = self.trial.right_cache(self.network, leaves, X) if self.gives_cache else None
+        return self.trial.ask(leaves, X, Y, cache)
+
+    def _of_the_gradient(self) -> "GradientReport":
+        from jaxnn.gradcheck.check import check_gradients
+        from jaxnn.homework.program import compiled, written
+
+        loss = compiled(written(self.network), self.name)
+        trial = self.trial
+        X, Y = (v.T.copy() if self.columns else v for v in (trial.X, trial.Y))
+        params = {k: np.asarray(trial.leaves[own]) for k, own in self.own.items()}
+        truth = self._truth(params, X, Y) if self._is_odd() else {}
+        findings, replaced = self._misshapen(truth)
+        findings = self._are_parameters(params, truth) or findings
+
+        def gradient(params: Any, X: Any, Y: Any) -> dict[str, Any]:
+            leaves = {own: np.asarray(params[k]) for k, own in self.own.items()}
+            rows = (np.asarray(v).T if self.columns else np.asarray(v) for v in (X, Y))
+            answer = self._ask(leaves, *rows)
+            given = {k: answer.gradient.get(own, replaced.get(k)) for k, own in self.own.items()}
+            return {**given, **replaced, **self._intermediates(answer, truth)}
+
+        report = check_gradients(loss, gradient, params, X, Y)
+        report = _without_jit_note(report)
+        leaves = [replace(leaf, path=f"d{leaf.path}") for leaf in report.leaves]
+        for i, leaf in enumerate(leaves):
+            if leaf.path[1:] in replaced:
+                leaves[i] = _incomparable(leaf, self.answer.gradient.get(self.own[leaf.path[1:]]))
+        order = sorted(leaves, key=lambda leaf: (-int(leaf.path[2:]), leaf.path[1:]))
+        report = replace(report, leaves=tuple(order))
+        if findings:
+            alone = [f for f in report.findings if f.code != "structure"]
+            report = replace(report, ok=False, findings=(*findings, *alone))
+        return self._with_intermediates(report, truth) if report.ok else report
+
+    def _is_odd(self) -> bool:
+        """Is there anything that is to be compared before the doctor sees it?"""
+        return self.trial.fitting < len(self.own) or bool(self._returned(self.answer)) or (
+            self.network.agreeing(
+                self.trial.leaves, self.trial.X, self.trial.Y, self.answer.gradient
+            ) == 0
+        )  # fmt: skip
+
+    def _truth(self, params: Mapping[str, Any], X: Any, Y: Any) -> dict[str, Any]:
+        """The derivative by every parameter, and by every Z and A between."""
+        import jax
+
+        from jaxnn.gradcheck.reference import float64_rules
+        from jaxnn.homework.program import compiled, written
+
+        zeros = {
+            name: np.zeros(value.T.shape if self.columns else value.shape)
+            for name, value in self.cache.items()
+        }
+        loss = compiled(written(self.network, offsets=True), f"{self.name} with offsets")
+        with float64_rules():
+            found = jax.jit(jax.grad(loss))({**params, **zeros}, X, Y)
+            return {name: np.asarray(value) for name, value in found.items()}
+
+    def _misshapen(self, truth: Mapping[str, Any]) -> tuple[list["Finding"], dict[str, Any]]:
+        """Leaves that are missing or have the wrong shape; the rest is then looked at by itself."""
+        from jaxnn.gradcheck.explanations import sentence
+        from jaxnn.gradcheck.report import Finding
+        from jaxnn.homework.words import misshapen
+
+        findings: list[Finding] = []
+        given, leaves = self.answer.gradient, self.trial.leaves
+        missing = [k for k, own in self.own.items() if own not in given]
+        if missing:
+            detail = f"d{', d'.join(missing)} {'is' if len(missing) == 1 else 'are'} missing"
+            findings.append(Finding("structure", "", sentence("structure", "", detail=detail)))
+        replaced = {k: truth[k] for k in missing}
+        wrong = []
+        for k, own in self.own.items():
+            shape: tuple[int, ...] = np.shape(given.get(own, np.zeros(0)))
+            wanted = leaves[own].shape
+            if k[0] == "b" and k not in missing and shape != wanted and self.trial.m not in (
+                shape[-1:] + shape[:1] if len(shape) == 2 and min(shape) > 1 else ()
+            ):  # fmt: skip
+                wrong.append(misshapen(k, shape, wanted, self.trial.layout))
+                replaced[k] = truth[k]
+        if wrong:
+            last = wrong[-1]
+            also = ", ".join(f.equation for f in wrong[:-1])
+            told = last.sentence.removesuffix(".") + (f"; also seen in {also}." if also else ".")
+            places = tuple(f.equation for f in reversed(wrong))
+            findings.append(replace(last, sentence=told, places=places))
+        return findings, replaced
+
+    def _are_parameters(
+        self, params: Mapping[str, Any], truth: Mapping[str, Any]
+    ) -> "list[Finding]":
+        """Are what came back the parameters themselves, or stepped, in place of gradients?"""
+        from jaxnn.gradcheck.explanations import sentence
+        from jaxnn.gradcheck.report import Finding
+
+        if not truth or self.trial.fitting < len(self.own):
+            return []
+        given = {k: self.answer.gradient[own] for k, own in self.own.items()}
+        steps = {k: params[k] - np.asarray(v, np.float64) for k, v in given.items()}
+        if all(not step.any() for step in steps.values()):
+            detail = "what comes back are the parameters themselves"
         else:
-            process.kill()
-    except ProcessLookupError:
-        pass
-    process.wait()
+            rates = [
+                float((step * truth[k]).sum() / (truth[k] ** 2).sum()) for k, step in steps.items()
+            ]
+            like = all(
+                np.allclose(step, rates[0] * truth[k], rtol=1e-6, atol=1e-9 * abs(rates[0]))
+                for k, step in steps.items()
+            )
+            if not like:
+                return []
+            detail = f"what comes back are the parameters after a step of {rates[0]:.6g}"
+        detail += f"; return the gradients: {', '.join('d' + k for k in params)}"
+        return [Finding("structure", "", sentence("structure", "", detail=detail))]
+
+    # -- What came with the gradient ---------------------------------------------------------------
+
+    def _returned(self, answer: Answer) -> dict[str, Any]:
+        """dZ2, dA1, dZ1 under these names, where they have the shape of Z and A."""
+        found = {}
+        by_name = {plain(name): name for name in self.cache}
+        own = (
+            {plain(v): k for k, v in self.names.items() if k in self.cache} if answer.extra else {}
+        )
+        for name, value in answer.extra.items():
+            bare = plain(name)
+            equation = {**by_name, **own}.get(bare[1:]) if bare.startswith("d") else None
+            if equation and equation != f"A{self.L}":
+                right = self.cache[equation]
+                if np.shape(value) in (right.shape, right.T.shape):
+                    found[equation] = np.asarray(value, np.float64)
+        return found
+
+    def _k(self) -> float:
+        return self.network.k(self.trial.m, self.trial.sizes[-1])
+
+    def _turned(self, value: Any, true: Any) -> Any:
+        return value.T if value.shape != true.shape else value
+
+    def _intermediates(self, answer: Answer, truth: Mapping[str, Any]) -> dict[str, Any]:
+        """As the doctor wants them: without the mean's 1/m, which the file may have there."""
+        found = {}
+        for name, value in self._returned(answer).items():
+            turned = self._turned(value, truth[name])
+            found[f"d{name}"] = turned / self._k() if near(turned, truth[name]) else turned
+        return found
+
+    def _with_intermediates(
+        self, report: "GradientReport", truth: Mapping[str, Any]
+    ) -> "GradientReport":
+        """What was returned beside a right gradient has to be right as well."""
+        from jaxnn.gradcheck.compare import LeafReport, compare_leaf
+        from jaxnn.gradcheck.explanations import sentence
+        from jaxnn.gradcheck.report import Finding
+
+        leaves: list[LeafReport] = []
+        findings: list[Finding] = []
+        returned = self._returned(self.answer)
+        for name in [n for n in (f"{k}{i}" for i in range(self.L, 0, -1) for k in "ZA")
+                     if n in returned]:  # fmt: skip
+            true = truth[name]
+            given = self._turned(returned[name], true)
+            true = true if near(given, true) or self._k() == 1 else true / self._k()
+            floor = 1e-6 * float(np.abs(true).max(initial=0.0))
+            leaf = compare_leaf(f"d{name}", given, true, floor)
+            leaves.append(leaf)
+            if not leaf.ok and not findings:
+                code = "sign" if near(given, -true) else "unknown"
+                code = "scale" if code == "unknown" and abs(leaf.cosine) > 1 - 1e-9 else code
+                factor = leaf.ratio if code == "scale" else None
+                told = sentence(
+                    code, f"d{name}", f"{leaf.ratio:.6g}", "returned beside the gradient"
+                )
+                findings = [Finding(code, f"d{name}", told, factor, (f"d{name}",), ordered=True)]
+        return replace(
+            report, ok=not findings, leaves=(*report.leaves, *leaves), findings=tuple(findings)
+        )
+
+    # -- The forward pass --------------------------------------------------------------------------
+
+    def _forward_finding(self) -> "Finding | None":
+        """The first of Z1, A1, Z2, A2 that the file's own forward pass gets wrong."""
+        from jaxnn.gradcheck.explanations import sentence
+        from jaxnn.gradcheck.report import Finding
+
+        forward = self.answer.forward
+        if self.reading.forward_fits or not forward:
+            return None
+        by_name = {plain(name): value for name, value in forward.items()}
+        for name, right in self.cache.items():
+            value = by_name.get(plain(name))
+            if value is None or near(value, right):
+                continue
+            detail = f"expected {right.size} numbers, found shape {value.shape}"
+            if value.size == right.size:
+                detail = self._guess(name, value)
+            return Finding("feed_forward", name, sentence("feed_forward", name, detail=detail),
+                           ordered=True)  # fmt: skip
+        last = [*forward.values()][-1]
+        guess = self._guess(f"A{self.L}", last)
+        if guess == UNKNOWN:
+            raise HomeworkError(
+                f"{self.name}: its forward pass is none of the networks that are known (layers of "
+                "W and b, one activation, softmax, sigmoid or nothing at the end); write an "
+                "adapter of five lines (docs/homework.md), or use jaxnn.check_gradients"
+            )
+        told = sentence("feed_forward", f"A{self.L}", detail=guess)
+        return Finding("feed_forward", f"A{self.L}", told, ordered=True)
+
+    def _guess(self, name: str, value: Any) -> str:
+        """What a wrong Z or A looks like."""
+        from jaxnn.homework.reading import ACTIVATIONS
+
+        layer = int(name[1:])
+        leaves, Z = self.trial.leaves, self.cache[f"Z{layer}"]
+        inputs = self.cache[f"A{layer - 1}"] if layer > 1 else self.trial.X
+        E = np.exp(Z)
+        guesses = {
+            "it is W times the input, without the bias": inputs
+            @ self.trial.layout.W(leaves, layer).T,
+            "the softmax's sum is taken over the examples: sum over the classes, "
+            f"axis={0 if self.columns else 1}": E / E.sum(axis=0),
+            "the softmax's sum is taken over everything: sum over the classes, "
+            f"axis={0 if self.columns else 1}": E / E.sum(),
+            **{
+                f"it is {g}(Z{layer}); if that is meant, name {g} as the activation": function(Z)
+                for g, function in ACTIVATIONS.items()
+            },
+        }
+        return next((told for told, guess in guesses.items() if near(value, guess)), UNKNOWN)
+
+
+UNKNOWN = "its values differ from the equation"
+
+
+def _without_jit_note(report: "GradientReport") -> "GradientReport":
+    """That NumPy cannot be traced is nothing new to who wrote NumPy."""
+    return replace(report, notes=tuple(n for n in report.notes if "jit" not in n))
+
+
+def _incomparable(leaf: Any, value: Any) -> Any:
+    nan = float("nan")
+    problem = "missing" if value is None else f"shape {np.shape(value)}, expected {leaf.shape}"
+    return replace(leaf, ok=False, problem=problem, relative_error=nan, worst_index=None,
+                   given=nan, true=nan, ratio=nan, cosine=nan, noise=nan)  # fmt: skip

@@ -73,7 +73,7 @@ def homework(
     lines = changed(back_propagate(activation, over_m), changes)
     body = "".join(f"    {line}\n" for text in lines for line in text.splitlines())
     source = f"{forward}\n\ndef back_propagate({signature}):\n{body}"
-    setting = {"activation": activation, "mean": reduction == "mean", "l2": l2}
+    setting = {"activation": activation, "loss": reduction, "l2": l2}
     return Homework(
         name, code, first_wrong, source.replace("ACTIVATION", FUNCTION[activation]), setting
     )
