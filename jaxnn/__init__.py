@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from jaxnn.runs.trained import load as load
     from jaxnn.training.config import Config as Config
     from jaxnn.training.evaluation import evaluate as evaluate
-    from jaxnn.training.loop import fit as fit
+    from jaxnn.training.loop import train_epochs as train_epochs
     from jaxnn.training.program import Hyperparameters as Hyperparameters
     from jaxnn.training.program import Program as Program
     from jaxnn.training.step import TrainState as TrainState
@@ -52,7 +52,6 @@ _HOME = {
     "check_vjp": "gradcheck.vjp:check_vjp",
     "evaluate": "training.evaluation:evaluate",
     "feed_forward": "nn.mlp:feed_forward",
-    "fit": "training.loop:fit",
     "gradient": "nn.mlp:gradient",
     "init_params": "nn.mlp:init_params",
     "init_state": "training.step:init_state",
@@ -61,6 +60,7 @@ _HOME = {
     "loss": "nn.mlp:loss",
     "momentum": "nn.optimisers:momentum",
     "train_epoch": "training.step:train_epoch",
+    "train_epochs": "training.loop:train_epochs",
     "train_step": "training.step:train_step",
 }
 

@@ -11,7 +11,7 @@ import pytest
 
 from jaxnn import compilation
 from jaxnn.compilation import ENVIRONMENT, compiled, keep_programs
-from jaxnn.training.loop import fit, resident
+from jaxnn.training.loop import resident, train_epochs
 from jaxnn.training.program import SMALL
 
 from . import small
@@ -105,9 +105,9 @@ def test_an_option_that_xla_does_not_know_is_done_without(monkeypatch):
 def test_however_the_state_lies_in_memory_the_epochs_are_the_same(monkeypatch, activation):
     """To rounding: the two programs add the same products in another order."""
     data, config = small.dataset(), small.config(activation=activation, epochs=3, n_h=(7, 6))
-    *_, rows = fit(data, config)
+    *_, rows = train_epochs(data, config)
     monkeypatch.setattr("jaxnn.training.program.SMALL", (0, SMALL[1]))
-    *_, transposed = fit(data, config, engine=resident(data, config))
+    *_, transposed = train_epochs(data, config, engine=resident(data, config))
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=2e-6),
         rows.state,

@@ -9,7 +9,7 @@ from jaxnn.data import Dataset
 from jaxnn.report import console
 from jaxnn.runs import results, run_folder
 from jaxnn.training.config import Config
-from jaxnn.training.loop import Snapshot, fit, start
+from jaxnn.training.loop import Snapshot, start, train_epochs
 
 CONFIG = Config(epochs=12, batch_size=16, n_h=(24,))
 
@@ -26,7 +26,7 @@ def _epochs(config: Config) -> tuple[Snapshot, ...]:
     if config.validation is not None:
         training_set = data.with_validation(dataset, config.validation, config.seed)
     first = start(config, dataset.n_x, dataset.n_classes)
-    return (first, *fit(training_set, config))
+    return (first, *train_epochs(training_set, config))
 
 
 def unfinished(folder: Path, config: Config = CONFIG, epochs: int = 3) -> Path:

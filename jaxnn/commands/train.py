@@ -265,9 +265,9 @@ def compute(
 ) -> int:
     """A worker's part in the epochs that are left, of which the first process reports."""
     from jaxnn.training.interrupt import Interrupted, until_interrupted
-    from jaxnn.training.loop import fit
+    from jaxnn.training.loop import train_epochs
 
-    epochs = fit(training_set, config, snapshot, engine.result())
+    epochs = train_epochs(training_set, config, snapshot, engine.result())
     try:
         for _ in until_interrupted(epochs, processes.any_signal):
             pass
@@ -291,13 +291,15 @@ def compute_and_report(
     from jaxnn.runs import run_folder
     from jaxnn.training import guessing
     from jaxnn.training.interrupt import Interrupted, until_interrupted
-    from jaxnn.training.loop import fit
+    from jaxnn.training.loop import train_epochs
 
     if options.cluster:
         options.cluster.tell(str(run.folder).encode())
     resumed_after = len(latest.history)
     agree = processes.any_signal if options.cluster else None
-    epochs = until_interrupted(fit(training_set, run.config, latest, engine.result()), agree)
+    epochs = until_interrupted(
+        train_epochs(training_set, run.config, latest, engine.result()), agree
+    )
     shown = guessing.watched(
         console.epochs(epochs, run.config.epochs, len(latest.history)),
         training_set.y_train,

@@ -40,8 +40,9 @@ class Snapshot(NamedTuple):
     """Where a run stands: all that is needed to go on, as NumPy arrays.
 
     `history` has a record for every epoch: epoch, train_loss, test_loss, train_accuracy,
-    test_accuracy (or validation_… where a part is held out for validation) and seconds, those of
-    the training steps alone. `best` holds the parameters with the lowest validation loss so far.
+    test_accuracy (or validation_… where a part is held out for validation, and neither where there
+    is no test set) and seconds, those of the training steps alone. `best` holds the parameters with
+    the lowest validation loss so far.
     """
 
     state: TrainState
@@ -200,7 +201,7 @@ def compile_evaluation(dataset: Dataset, config: Config) -> None:
         score.lower(logits, *_shapes(y)).compile()
 
 
-def fit(
+def train_epochs(
     dataset: Dataset,
     config: Config,
     snapshot: Snapshot | None = None,
@@ -216,8 +217,9 @@ def fit(
     Raises `TrainingDivergedError` in the epoch after which a loss is not finite.
 
     >>> digits = jaxnn.load_data("digits")
-    >>> for progress in jaxnn.fit(digits, jaxnn.Config(n_h=(24,), epochs=2, batch_size=16)):
-    ...     record = progress.history[-1]
+    >>> config = jaxnn.Config(n_h=(24,), epochs=2, batch_size=16)
+    >>> for snapshot in jaxnn.train_epochs(digits, config):
+    ...     record = snapshot.history[-1]
     ...     print(record["epoch"], record["test_accuracy"] > 0.1)
     1 True
     2 True
@@ -227,15 +229,12 @@ def fit(
     state, train, held_out = engine.put(
         (state, (dataset.x_train, dataset.y_train), (dataset.x_test, dataset.y_test))
     )
-    held_out_name = "validation" if config.validation else "test"
+    splits = {"train": train}
+    if dataset.n_test:
+        splits["validation" if config.validation else "test"] = held_out
 
     def measured(params: Params) -> Record:
-        return _measures(
-            **{
-                name: engine.evaluate(params, *split)
-                for name, split in (("train", train), (held_out_name, held_out))
-            }
-        )
+        return _measures(**{n: engine.evaluate(params, *split) for n, split in splits.items()})
 
     following = epoch_key_and_order(config, len(history) + 1, dataset.n_train)
     while len(history) < config.epochs and not out_of_patience(history, config.patience):

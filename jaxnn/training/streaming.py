@@ -112,7 +112,7 @@ def streaming_for(
 def streamed(
     dataset: Dataset, config: Config, to: Streaming, teacher: Teacher | None = None
 ) -> Engine:
-    """An engine for `fit` that trains and evaluates on data that stay on the host."""
+    """An engine for `train_epochs` that trains and evaluates on data that stay on the host."""
     program = Program.of(config, dataset, teacher)
     hyper = Hyperparameters.of(config, dataset.n_train, teacher)
     scale = np.float32(dataset.scale)

@@ -12,7 +12,7 @@ from jaxnn.io import arrayfile
 from jaxnn.report import console
 from jaxnn.runs import results, run_folder, trained
 from jaxnn.training.config import Config
-from jaxnn.training.loop import fit
+from jaxnn.training.loop import train_epochs
 
 from .. import shell, trained_run
 from ..data_files import write_npz
@@ -66,7 +66,7 @@ def finished(folder, path):
     """A short run on the data in that file."""
     dataset = data.load(str(path))
     run = run_folder.create(str(folder), CONFIG, run_folder.describe(dataset, str(path)))
-    *_, progress = fit(dataset, CONFIG)
+    *_, progress = train_epochs(dataset, CONFIG)
     test = results.test(dataset, CONFIG, progress.eval_params)
     classes = results.report(dataset, test)
     result = results.figures(dataset, CONFIG, progress, test, classes)

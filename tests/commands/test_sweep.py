@@ -13,7 +13,7 @@ from jaxnn.commands import experiment
 from jaxnn.compilation import QUICKLY
 from jaxnn.training import sweep as sweeps
 from jaxnn.training.config import Config
-from jaxnn.training.loop import fit
+from jaxnn.training.loop import train_epochs
 
 from .. import shell
 
@@ -65,7 +65,7 @@ def test_a_sweep_on_several_devices_from_start_to_the_best_run(run, tmp_path):
 def assert_trained_alone(folder, config):
     digits = data.load("digits")
     training_set = data.with_validation(digits, config.validation, config.seed)
-    *_, last = fit(training_set, config)
+    *_, last = train_epochs(training_set, config)
     lines = (folder / "history.jsonl").read_text().splitlines()
     for wanted, line in zip(last.history, lines, strict=True):
         found = json.loads(line)

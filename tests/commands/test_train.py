@@ -19,7 +19,7 @@ from jaxnn.errors import UsageError
 from jaxnn.io import arrayfile, command
 from jaxnn.nn.losses import cross_entropy_derivative
 from jaxnn.runs import results, run_folder
-from jaxnn.training import loop as fit
+from jaxnn.training import loop
 from jaxnn.training.config import Config
 
 from .. import shell
@@ -288,13 +288,13 @@ def test_a_diverging_run_says_so_and_keeps_the_last_finite_state(train, tmp_path
 
 def test_the_test_set_is_opened_once_with_validation(train, tmp_path, monkeypatch):
     """All that training measures is the 1,150 examples kept and the 288 held out."""
-    measured, evaluate = [], fit.evaluate
+    measured, evaluate = [], loop.evaluate
 
     def counting(params, x, *rest, **options):
         measured.append(len(x))
         return evaluate(params, x, *rest, **options)
 
-    monkeypatch.setattr(fit, "evaluate", counting)
+    monkeypatch.setattr(loop, "evaluate", counting)
     monkeypatch.setattr(results, "evaluate", counting)
     outcome = train(*DIGITS, "--epochs", 4, "--validation", 0.2, "--patience", 4, "--out", "run")
     assert outcome.status == 0
@@ -382,7 +382,7 @@ class TestResume:
         """Killed before it trains, and again before its results: as many epochs, made up later."""
         old = {name: (run / name).read_bytes() for name in ("result.json", "report.html")}
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(fit, "fit", lambda *_: pytest.fail("killed"))
+            patch.setattr(loop, "train_epochs", lambda *_: pytest.fail("killed"))
             with pytest.raises(pytest.fail.Exception):
                 shell.script("train").main(["--resume", "run", "--epochs", "3"])
         assert {name: (run / name).read_bytes() for name in old} == old

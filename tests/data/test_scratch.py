@@ -19,7 +19,7 @@ from jaxnn.data.scratch import assembled, read_at_random
 from jaxnn.errors import StorageError
 from jaxnn.runs import results, run_folder
 from jaxnn.training import data_parallel
-from jaxnn.training.loop import fit
+from jaxnn.training.loop import train_epochs
 from jaxnn.training.streaming import streamed, streaming_for
 
 from .. import shell, small
@@ -162,7 +162,9 @@ def trained(dataset, memory, split_in=None):
     """The training set, and the end of the run."""
     training_set = with_validation(dataset, 0.2, seed=1, memory=split_in or memory)
     to = streaming_for(data_parallel.mesh(1), training_set, CONFIG, memory)
-    *_, last = fit(training_set, CONFIG, engine=streamed(training_set, CONFIG, to) if to else None)
+    *_, last = train_epochs(
+        training_set, CONFIG, engine=streamed(training_set, CONFIG, to) if to else None
+    )
     return training_set, last
 
 

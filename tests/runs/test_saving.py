@@ -10,7 +10,7 @@ from jaxnn.errors import TrainingDivergedError
 from jaxnn.runs import run_folder
 from jaxnn.runs.interval import EVERY_EPOCH, Interval
 from jaxnn.training.interrupt import Interrupted
-from jaxnn.training.loop import fit, start
+from jaxnn.training.loop import start, train_epochs
 
 from .. import shell, small
 from ..training.test_loop import same_bits, without_time
@@ -22,7 +22,7 @@ CONFIG = small.config(epochs=5, validation=10.0)
 def steps():
     """The states of a run of five epochs, from before the first."""
     data = small.dataset()
-    return [start(CONFIG, data.n_x, data.n_classes), *fit(data, CONFIG)]
+    return [start(CONFIG, data.n_x, data.n_classes), *train_epochs(data, CONFIG)]
 
 
 @pytest.fixture
@@ -100,7 +100,7 @@ def test_the_states_between_checkpoints_are_those_of_the_uninterrupted_run(run, 
     saved = run_folder.checkpointed(run, steps[1:], Interval(epochs=2))
     next(saved), next(saved), next(saved)
     _, progress = run_folder.load_latest(run.folder, pytest.fail)
-    *_, last = fit(small.dataset(), CONFIG, progress)
+    *_, last = train_epochs(small.dataset(), CONFIG, progress)
     assert same_bits((last.state, last.best), (steps[-1].state, steps[-1].best))
     assert without_time(last.history) == without_time(steps[-1].history)
 

@@ -9,7 +9,7 @@ from jaxnn.errors import PeerLostError, UsageError
 from jaxnn.nn.mlp import gradient, init_params, loss
 from jaxnn.report import console
 from jaxnn.training import data_parallel
-from jaxnn.training.loop import fit
+from jaxnn.training.loop import train_epochs
 from jaxnn.training.streaming import Streaming, streamed
 
 from .. import small
@@ -69,9 +69,9 @@ def test_the_devices_compute_their_own_rows_and_add_up_once():
 )
 def test_a_run_on_several_devices_is_the_run_on_one(n_train, batch_size):
     data, config = small.dataset(n_train=n_train), small.config(batch_size=batch_size, epochs=3)
-    *_, alone = fit(data, config)
+    *_, alone = train_epochs(data, config)
     to = Streaming(data_parallel.mesh(3), chunk=1 << 20)
-    *_, together = fit(data, config, engine=streamed(data, config, to))
+    *_, together = train_epochs(data, config, engine=streamed(data, config, to))
 
     # A few roundings for each of the steps, at most 24, of parameters around 1.
     jax.tree.map(
@@ -89,12 +89,12 @@ def test_a_run_on_several_devices_is_the_run_on_one(n_train, batch_size):
 
 def test_a_run_goes_on_with_another_number_of_devices():
     data, config = small.dataset(), small.config(epochs=3)
-    *_, alone = fit(data, config)
+    *_, alone = train_epochs(data, config)
     progress = None
     for epochs, devices in ((1, 2), (3, 1)):
         part = small.config(epochs=epochs)
         to = Streaming(data_parallel.mesh(devices), chunk=1 << 20)
-        *_, progress = fit(data, part, progress, streamed(data, part, to))
+        *_, progress = train_epochs(data, part, progress, streamed(data, part, to))
     jax.tree.map(
         lambda f, e: np.testing.assert_allclose(f, e, rtol=0, atol=5e-6),
         progress.state,

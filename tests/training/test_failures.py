@@ -15,7 +15,7 @@ import pytest
 from jaxnn.errors import JaxnnError
 from jaxnn.runs import run_folder
 from jaxnn.runs.interval import EVERY_EPOCH
-from jaxnn.training.loop import fit, start
+from jaxnn.training.loop import start, train_epochs
 
 from .. import shell, small
 
@@ -52,7 +52,7 @@ def rescue_place(tmp_path, monkeypatch):
 def steps():
     """The states of a run of four epochs, from before the first."""
     data, config = small.dataset(), small.config(epochs=4, validation=10.0)
-    return [start(config, data.n_x, data.n_classes), *fit(data, config)]
+    return [start(config, data.n_x, data.n_classes), *train_epochs(data, config)]
 
 
 def story(folder, steps):

@@ -9,7 +9,7 @@ from jaxnn.errors import SettingError
 from jaxnn.nn.optimisers import OPTIMISERS
 from jaxnn.training import guessing
 from jaxnn.training.config import LEARNING_RATES, Config
-from jaxnn.training.loop import Snapshot, fit
+from jaxnn.training.loop import Snapshot, train_epochs
 
 from .. import shell, small, trained_run
 
@@ -71,7 +71,7 @@ def test_slow_starts_that_are_trained():
         Config(optimiser="adam", epochs=8),
     ):
         lines = []
-        for _ in guessing.watched(fit(data, config), data.y_train, config, lines.append):
+        for _ in guessing.watched(train_epochs(data, config), data.y_train, config, lines.append):
             pass
         assert lines == []
 
@@ -133,7 +133,7 @@ def test_the_last_line_names_the_chosen_epoch(capsys):
 
 
 def test_softmax_regression_is_a_network_without_a_hidden_layer():
-    *_, last = fit(small.dataset(), small.config(n_h=()))
+    *_, last = train_epochs(small.dataset(), small.config(n_h=()))
     assert {name: value.shape for name, value in last.eval_params.items()} == {
         "W1": (5, 11),
         "b1": (5,),

@@ -9,7 +9,7 @@ import pytest
 from jaxnn.errors import TrainingDivergedError
 from jaxnn.nn.initialisation import INITIALISERS, document
 from jaxnn.training.config import Config
-from jaxnn.training.loop import best_epoch, fit, out_of_patience, resident, start
+from jaxnn.training.loop import best_epoch, out_of_patience, resident, start, train_epochs
 from jaxnn.training.program import Hyperparameters, Program
 
 from .. import small
@@ -30,7 +30,7 @@ def same_bits(a, b):
 
 
 def test_a_record_for_every_epoch():
-    *_, last = fit(small.dataset(), small.CONFIG)
+    *_, last = train_epochs(small.dataset(), small.CONFIG)
     assert [list(record) for record in last.history] == [FIELDS] * 5
     assert [record["epoch"] for record in last.history] == [1, 2, 3, 4, 5]
     assert last.history[-1]["train_loss"] < last.history[0]["train_loss"]
@@ -38,7 +38,9 @@ def test_a_record_for_every_epoch():
 
 def test_the_same_seed_gives_the_same_bits_and_another_one_does_not():
     data = small.dataset()
-    (*_, one), (*_, again), (*_, other) = (fit(data, small.config(seed=seed)) for seed in (1, 1, 2))
+    (*_, one), (*_, again), (*_, other) = (
+        train_epochs(data, small.config(seed=seed)) for seed in (1, 1, 2)
+    )
     assert same_bits(one.state, again.state)
     assert without_time(one.history) == without_time(again.history)
     assert not same_bits(one.state, other.state)
@@ -48,15 +50,15 @@ def test_the_same_seed_gives_the_same_bits_and_another_one_does_not():
 def test_going_on_from_any_epoch_repeats_the_uninterrupted_run(validation):
     data, config = small.dataset(), small.config(validation=validation)
     engine = resident(data, config)
-    steps = [start(config, data.n_x, data.n_classes), *fit(data, config, engine=engine)]
+    steps = [start(config, data.n_x, data.n_classes), *train_epochs(data, config, engine=engine)]
     for step in steps[:-1]:
-        *_, resumed = fit(data, config, step, engine)
+        *_, resumed = train_epochs(data, config, step, engine)
         assert same_bits((resumed.state, resumed.best), (steps[-1].state, steps[-1].best))
         assert without_time(resumed.history) == without_time(steps[-1].history)
 
 
 def test_no_epoch_after_the_first_compiles_anything(compilations):
-    steps = fit(small.dataset(n_train=61), small.CONFIG)
+    steps = train_epochs(small.dataset(n_train=61), small.CONFIG)
     next(steps)
     with compilations() as compiled:
         assert len(list(steps)) == 4
@@ -64,21 +66,21 @@ def test_no_epoch_after_the_first_compiles_anything(compilations):
 
 
 def test_what_was_yielded_stays_as_it_was():
-    first, *others = fit(small.dataset(), small.CONFIG)
-    again = next(fit(small.dataset(), small.CONFIG))
+    first, *others = train_epochs(small.dataset(), small.CONFIG)
+    again = next(train_epochs(small.dataset(), small.CONFIG))
     assert len(others) == 4
     assert same_bits(first.state, again.state)
 
 
 def test_a_learning_rate_that_diverges_is_noticed_in_its_epoch():
-    steps = fit(small.dataset(), small.config(lr=1e5, activation="relu", n_h=(7,) * 5))
+    steps = train_epochs(small.dataset(), small.config(lr=1e5, activation="relu", n_h=(7,) * 5))
     with pytest.raises(TrainingDivergedError, match=r"epoch 1: .*`lr`"):
         list(steps)
 
 
 def test_with_validation_the_best_epoch_is_kept():
     config = small.config(lr=3.0, epochs=30, validation=10.0)
-    *steps, last = fit(small.dataset(), config)
+    *steps, last = train_epochs(small.dataset(), config)
     best = best_epoch(last.history)
     assert best < len(last.history)
     assert same_bits(last.eval_params, [*steps, last][best - 1].state.params)
@@ -86,7 +88,7 @@ def test_with_validation_the_best_epoch_is_kept():
 
 
 def test_without_validation_the_last_epoch_counts():
-    *_, last = fit(small.dataset(), small.CONFIG)
+    *_, last = train_epochs(small.dataset(), small.CONFIG)
     assert last.eval_params is last.state.params
 
 
@@ -111,7 +113,7 @@ def test_patience_counts_epochs_without_a_lower_validation_loss(history, patienc
 
 def test_training_stops_when_patience_runs_out():
     config = small.config(lr=3.0, epochs=200, validation=10.0, patience=3)
-    *_, last = fit(small.dataset(), config)
+    *_, last = train_epochs(small.dataset(), config)
     assert len(last.history) == best_epoch(last.history) + 3 < 200
 
 
@@ -138,7 +140,7 @@ def test_the_defaults_are_the_documents():
 def test_the_random_numbers_are_the_same_whatever_the_process_draws_with():
     """A notebook may have set another generator for its own numbers."""
     data = small.dataset()
-    *_, expected = fit(data, small.CONFIG)
+    *_, expected = train_epochs(data, small.CONFIG)
     with jax.default_prng_impl("rbg"):
-        *_, found = fit(data, small.CONFIG)
+        *_, found = train_epochs(data, small.CONFIG)
     assert same_bits(found.state.params, expected.state.params)

@@ -15,7 +15,7 @@ from jaxnn.nn.ensemble import logits, soft_answer
 from jaxnn.nn.losses import smooth, softmax
 from jaxnn.training import recipes
 from jaxnn.training.config import Config
-from jaxnn.training.loop import fit, initial_state, resident, start, state_shapes
+from jaxnn.training.loop import initial_state, resident, start, state_shapes, train_epochs
 from jaxnn.training.objective import dropout_masks
 from jaxnn.training.program import Hyperparameters, Teacher
 from jaxnn.training.step import init_state, train_step
@@ -96,8 +96,8 @@ EVERYTHING = {
 def test_a_run_with_everything_goes_on_to_the_same_bits():
     data, config = small.dataset(), small.config(**EVERYTHING, epochs=3)
     engine = resident(data, config)
-    steps = [start(config, data.n_x, data.n_classes), *fit(data, config, engine=engine)]
-    *_, resumed = fit(data, config, steps[1], engine=engine)
+    steps = [start(config, data.n_x, data.n_classes), *train_epochs(data, config, engine=engine)]
+    *_, resumed = train_epochs(data, config, steps[1], engine=engine)
     assert same_bits(resumed.state, steps[-1].state)
     assert without_time(resumed.history) == without_time(steps[-1].history)
 
@@ -122,8 +122,8 @@ def test_another_strength_runs_the_same_program(compilations):
 
 def test_a_member_of_a_committee_is_the_run_of_its_seed():
     data = small.dataset()
-    *_, committee = fit(data, small.config(committee=3, seed=4))
-    *_, alone = fit(data, small.config(seed=5))
+    *_, committee = train_epochs(data, small.config(committee=3, seed=4))
+    *_, alone = train_epochs(data, small.config(seed=5))
     member = jax.tree.map(lambda leaf: leaf[1], committee.state)
     jax.tree.map(partial(np.testing.assert_allclose, rtol=0, atol=1e-5), member, alone.state)
 
@@ -154,11 +154,11 @@ def test_the_shapes_of_a_state_are_known_beforehand():
 def test_a_teacher_is_learnt_from():
     """Labels that say nothing, and a teacher that knows: the student does as the teacher does."""
     data = small.dataset(n_train=200)
-    *_, taught = fit(data, small.config(epochs=60, lr=1.0))
+    *_, taught = train_epochs(data, small.config(epochs=60, lr=1.0))
     teacher = Teacher(jax.tree.map(jnp.asarray, taught.state.params), "sigmoid")
     config = small.config(epochs=60, lr=1.0, seed=9, teacher="a run", teacher_weight=1.0)
     blind = replace(data, y_train=np.zeros_like(data.y_train))
-    *_, student = fit(blind, config, engine=resident(blind, config, teacher))
+    *_, student = train_epochs(blind, config, engine=resident(blind, config, teacher))
     assert student.history[-1]["test_accuracy"] > 0.6
     assert student.history[-1]["train_accuracy"] < 0.4  # of the labels that say nothing
 

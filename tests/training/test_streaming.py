@@ -9,7 +9,7 @@ from jaxnn.nn.activations import ACTIVATIONS
 from jaxnn.runs import results
 from jaxnn.training import data_parallel, streaming
 from jaxnn.training import evaluation as evaluations
-from jaxnn.training.loop import fit, initial_state
+from jaxnn.training.loop import initial_state, train_epochs
 from jaxnn.training.streaming import Chunk, Streaming, chunks, prefetched, streamed, streaming_for
 
 from .. import small
@@ -34,9 +34,9 @@ def test_an_epoch_in_chunks(n, batch_size, most, expected):
 @pytest.mark.parametrize("n_train", [43, 48])
 def test_the_same_bits_as_with_all_data_on_the_device(n_train):
     data, config = small.dataset(n_train=n_train), small.config(epochs=3)
-    *_, resident = fit(data, config)
+    *_, resident = train_epochs(data, config)
     engine = streamed(data, config, Streaming(data_parallel.mesh(1), 16 * ROW))
-    *_, piecewise = fit(data, config, engine=engine)
+    *_, piecewise = train_epochs(data, config, engine=engine)
     assert jax.tree.all(jax.tree.map(np.array_equal, piecewise.state, resident.state))
     for found, expected in zip(piecewise.history, resident.history, strict=True):
         assert {**found, "seconds": 0} == {**expected, "seconds": 0}
@@ -94,7 +94,7 @@ def test_the_device_never_holds_more_than_it_may(monkeypatch):
 
     before = sum(a.nbytes for a in jax.live_arrays() if a.dtype == np.uint8)
     monkeypatch.setattr(streaming, "_sharded", weighed)
-    list(fit(data, config, engine=engine))
+    list(train_epochs(data, config, engine=engine))
     assert len(held) == 6
     assert 16 * 11 <= max(held) - before <= 2 * 16 * 11
 

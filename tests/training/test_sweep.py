@@ -12,7 +12,7 @@ from jaxnn.errors import UsageError
 from jaxnn.training import sweep as sweeps
 from jaxnn.training.evaluation import evaluate
 from jaxnn.training.grid import best_run, grid, points
-from jaxnn.training.loop import Engine, epoch_program, fit
+from jaxnn.training.loop import Engine, epoch_program, train_epochs
 from jaxnn.training.program import Hyperparameters, Program
 
 from .. import small
@@ -53,7 +53,7 @@ def alone(config):
         return one_epoch()(state, images, labels, scale, key, hyper, order)
 
     engine = Engine(step, jax.device_put, functools.partial(evaluate, scale=scale))
-    return list(fit(training_set, config, engine=engine))[-1]
+    return list(train_epochs(training_set, config, engine=engine))[-1]
 
 
 def figures(histories):
