@@ -84,6 +84,7 @@ def test_wrong_gradients_are_named(gradient, cause, first):
     assert report.explanation in str(report).replace("\n  ", " ")
 
 
+@pytest.mark.slow
 def test_one_weight_of_fifty_thousand_off_by_one_percent():
     params, X, Y = network(sizes=(61, 784, 64, 10), dtype=np.float32)
 

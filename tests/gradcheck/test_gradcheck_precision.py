@@ -17,6 +17,7 @@ def report_on(low, gradient, seed):
     return check_gradients(problem.loss, problem.gradient, problem.params, *problem.args)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     ("low", "gradient"), [case[1:] for case in RIGHT], ids=[c[0] for c in RIGHT]
 )
@@ -25,6 +26,7 @@ def test_rounding_in_a_short_dtype_is_no_mistake(low, gradient):
     assert report.ok, str(report)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     ("code", "first", "low", "gradient"), [c[1:] for c in WRONG], ids=[c[0] for c in WRONG]
 )
@@ -33,6 +35,7 @@ def test_a_mistake_is_named_through_rounding(code, first, low, gradient):
     assert (report.ok, report.cause, report.first_wrong) == (False, code, first)
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("low", [jnp.bfloat16, jnp.float16])
 @pytest.mark.parametrize("array", [np.asarray, jnp.asarray])
 def test_data_that_the_loss_rounds_are_no_mistake(low, array):

@@ -109,6 +109,7 @@ WRONG = {
 KEYS = {"legacy": jax.random.PRNGKey, "typed": jax.random.key}
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("draw", DRAWS, ids=lambda draw: getattr(draw, "__name__", "compiled"))
 def test_random_draws(draw, dtype):
@@ -127,6 +128,7 @@ def test_random_draws(draw, dtype):
             assert (report.ok, report.not_judged) == (False, ""), str(report)
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("key", KEYS)
 @pytest.mark.parametrize("fault", [None, *WRONG])
 def test_random_draws_of_numpy_gradients(fault, key):

@@ -14,6 +14,7 @@ from jaxnn.nn.activations import ACTIVATIONS
 from .point import derivation_at, network
 
 
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize("activation", [*FUNCTIONS, "silu"])
 @pytest.mark.parametrize("depth", [2, 3])
 @pytest.mark.parametrize(("mean", "l2"), [(True, 0.0), (False, 0.3)])
@@ -51,6 +52,7 @@ def findings(net, given):
     return [(finding.code, finding.equation) for finding in told]
 
 
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize("keep", [(), ("dZ2", "dA1", "dZ1")])
 @pytest.mark.parametrize(("code", "text", "wrong"), OUTPUT, ids=[row[1] for row in OUTPUT])
 def test_every_wrong_output_equation_is_found(code, text, wrong, keep):
@@ -59,6 +61,7 @@ def test_every_wrong_output_equation_is_found(code, text, wrong, keep):
     assert findings(net, given) == [(code, "dZ2")]
 
 
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("activation", FUNCTIONS)
 @pytest.mark.parametrize("number", range(len(HIDDEN)))
 def test_every_wrong_hidden_equation_is_found_at_each_layer(activation, number):
@@ -108,6 +111,7 @@ CHANGES = {
 }
 
 
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("case", CHANGES)
 @pytest.mark.parametrize("keep", [(), ("dZ3", "dA2", "dZ2", "dA1", "dZ1")], ids=["leaves", "all"])
 def test_other_equations(case, keep):

@@ -51,6 +51,7 @@ CASES = [
 ]
 
 
+@pytest.mark.sampled(16)
 @pytest.mark.parametrize("reference", [None, affine])
 @pytest.mark.parametrize(("rule", "cause", "first"), CASES)
 def test_backward_passes(rule, cause, first, reference):
