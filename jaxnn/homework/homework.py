@@ -145,7 +145,7 @@ class Examination:
             f"read as {about['form']}; {trial.layout.told()}, "
             f"{'-'.join(map(str, trial.sizes))}; targets are {trial.targets}"
             + ("; one example at a time" if trial.m == 1 else ""),
-            f"held to {self.network.told()}",
+            f"held to {self.network.told()}: {self._program()}",
             f"the gradient is {self.answer.how}" + (f"; {', '.join(others)}" if others else ""),
             *self.reading.notes,
         ]
@@ -154,6 +154,14 @@ class Examination:
             more = f" and {len(left) - 2} more" if len(left) > 2 else ""
             lines.append(f"left out, as no import, definition or constant: {first}{more}")
         return [*lines, *(f"left out: {failed}" for failed in about["failed"])]
+
+    def _program(self) -> str:
+        """The loss on one line, without taking the parameters apart."""
+        from jaxnn.homework.program import written
+
+        lines = [line.strip() for line in written(self.network).splitlines()[1:]]
+        lines = [line for line in lines if "params[" not in line]
+        return "; ".join([*lines[:-1], lines[-1].replace("return", "loss =").replace("jnp", "np")])
 
     # -- The verdict -------------------------------------------------------------------------------
 

@@ -139,8 +139,9 @@ class Kept:
     def _runs(self, node: ast.stmt) -> bool:
         if isinstance(node, ast.Import | ast.ImportFrom):
             for alias in node.names:
-                root = getattr(node, "module", None) or alias.name
-                self.known[alias.asname or alias.name.split(".")[0]] = root.split(".")[0]
+                root = (getattr(node, "module", None) or alias.name).split(".")[0]
+                own = (self.source.path.parent / f"{root}.py").is_file()
+                self.known[alias.asname or alias.name.split(".")[0]] = "definition" if own else root
             return True
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
             self.known[node.name] = "definition"

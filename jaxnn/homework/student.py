@@ -565,11 +565,13 @@ class Instance:
         by_name |= {plain(leaf.removeprefix("self.")): leaf for leaf in before}
         gradient: Arrays = {}
         sources: list[str] = []
+        holders = [slot.holder for _, slot in slots_of(made)]
         for name, value in vars(made).items():
+            if f"self.{name}" in before or any(value is holder for holder in holders):
+                continue  # The parameters themselves.
             for key, array in numbered(arrays_in(value, name)).items():
                 leaf = forms.of_gradient(key, by_name)
-                if leaf and key not in before and f"self.{key}" not in before \
-                        and leaf not in gradient and name not in self._holders():  # fmt: skip
+                if leaf and leaf not in gradient:
                     gradient[leaf] = np.array(array)
                     sources.append(f"self.{name}" + ("" if key == name else f"[{key!r}]"))
         if not gradient:

@@ -2,15 +2,37 @@
 
 import ast
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
 from jaxnn.gradcheck.explanations import sentence
 from jaxnn.gradcheck.report import Finding, GradientReport
 from jaxnn.homework.reading import Layout
+
+#: How a finding names the program that the file was read as, which its author has not written.
+PROGRAM = re.compile(r"^<the loss of [^>]*>: | \(line \d+[^)]*\)")
+
+
+#: A finding at a use of a value, and its remedy, as the doctor writes them of any loss.
+USE = re.compile(r"the derivative along `(\w+)` in `([^`]*)`")
+REMEDY = re.compile(r" Write `([^`]+)`, with `g` the derivative by `[^`]*`\.")
+
+
+def as_equation(finding: Finding) -> Finding:
+    """A finding at `W2 @ A1` as one about dW2, with dZ2 for what comes from above."""
+    used = USE.search(finding.sentence)
+    layer = re.search(r"\bW(\d+)", used[2]) if used else None
+    if used is None or layer is None or len(USE.findall(finding.sentence)) > 1:
+        return finding
+    told = USE.sub(rf"d{used[1]}", finding.sentence)
+    remedy = REMEDY.search(told)
+    if remedy is None:
+        return replace(finding, sentence=told)
+    product = re.sub(r"\bg\b", f"dZ{layer[1]}", remedy[1])
+    right = f"d{used[1]} = {product}"
+    return replace(finding, sentence=REMEDY.sub("", told), right=right)
 
 
 def renamed(text: str, names: Mapping[str, str]) -> str:
@@ -26,15 +48,20 @@ def in_its_names(report: GradientReport, names: Mapping[str, str]) -> GradientRe
     findings = tuple(
         replace(
             finding,
-            equation=renamed(finding.equation, names),
-            sentence=renamed(finding.sentence, names),
+            equation=renamed(_as_gradient(finding.equation), names),
+            sentence=renamed(PROGRAM.sub("", finding.sentence), names),
             right=renamed(finding.right, names),
-            places=tuple(renamed(place, names) for place in finding.places),
+            places=tuple(renamed(_as_gradient(place), names) for place in finding.places),
         )
         for finding in report.findings
     )
     leaves = tuple(replace(leaf, path=renamed(leaf.path, names)) for leaf in report.leaves)
     return replace(report, findings=findings, leaves=leaves)
+
+
+def _as_gradient(name: str) -> str:
+    """dW1, where a finding names the parameter W1 that shows it."""
+    return f"d{name}" if re.fullmatch(r"[Wb]\d+", name) else name
 
 
 def misshapen(
@@ -127,7 +154,6 @@ def has(text: str, equation: str) -> bool:
 
 def without_what_is_there(report: GradientReport, text: str) -> GradientReport:
     """A finding whose remedy is in the file says what is wrong and no more."""
-    findings: Sequence[Any] = [
-        replace(f, right="") if f.right and has(text, f.right) else f for f in report.findings
-    ]
+    findings = [as_equation(finding) for finding in report.findings]
+    findings = [replace(f, right="") if f.right and has(text, f.right) else f for f in findings]
     return replace(report, findings=tuple(findings))
