@@ -1,0 +1,1 @@
+"""Real mistakes that the doctor's search for edits was built on."""
