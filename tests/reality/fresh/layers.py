@@ -116,8 +116,8 @@ def group_norm_sums_the_first_row_only():
 
 @case(
     kind="convolution",
-    cause="the derivative by the input is written at the depth of the output, m, and not at that of "
-    "the window, m + t",
+    cause="the derivative by the input is written at the depth of the output, m, where that of the "
+    "window, m + t, belongs",
     place="dA",
     line="Z = Z + A[t : t + M",
     source="NervanaSystems/neon #111",
