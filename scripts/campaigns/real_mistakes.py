@@ -32,7 +32,7 @@ REALITY = Path(__file__).resolve().parents[2] / "tests" / "reality"
 FOLDERS = (REALITY / "fresh", REALITY / "tuned")
 
 #: "(line 34)", "lines 31 and 35"; "lines 31 to 35" is no line but a stretch of them.
-LINES = re.compile(r"\blines? (\d+)(?! to)(?: and (\d+))?")
+LINES = re.compile(r"\blines? (\d++)(?! to)(?: and (\d+))?")
 
 DOCTOR = "jaxnn"
 
