@@ -37,6 +37,11 @@ LINES = re.compile(r"\blines? (\d++)(?! to)(?: and (\d+))?")
 DOCTOR = "jaxnn"
 
 
+def folder_of(what: str) -> Path | None:
+    """The folder that is meant, one of tests/reality by its name alone; None for no folder."""
+    return next((path for path in (Path(what), REALITY / what) if path.is_dir()), None)
+
+
 def modules(folder: Path) -> Iterator[ModuleType]:
     """The modules of a folder that have cases, in the order of their names."""
     package, above = "", folder.resolve()
@@ -227,7 +232,10 @@ def parser() -> argparse.ArgumentParser:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument(
-        "what", nargs="*", help="folders with cases (default: fresh and tuned), parts of names"
+        "what",
+        nargs="*",
+        metavar="FOLDER or NAME",
+        help="folders with cases, parts of their names (default: all of fresh and tuned)",
     )
     parser.add_argument(
         "--checker",
@@ -241,8 +249,9 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str] | None = None) -> int:
     options = parser().parse_args(arguments)
-    folders = [Path(what) for what in options.what if Path(what).is_dir()] or list(FOLDERS)
-    parts = [what for what in options.what if not Path(what).is_dir()]
+    where = {what: folder_of(what) for what in options.what}
+    folders = [folder for folder in where.values() if folder] or list(FOLDERS)
+    parts = [what for what, folder in where.items() if folder is None]
     found = {
         folder: [
             case
