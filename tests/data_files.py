@@ -1,12 +1,17 @@
 """Small data sets in every form that `jaxnn.data` reads, whole and damaged."""
 
 import gzip
+import io
 import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import h5py
 import numpy as np
+import pytest
+from PIL import Image
+from scipy.io import savemat
+from sklearn.datasets import dump_svmlight_file
 
 from jaxnn.data import DataError, load
 
@@ -73,6 +78,64 @@ def write_hdf5(path: Path, a: Arrays, **options: object) -> Path:
         for name, array in a.items():
             file.create_dataset(name, data=array, **options)
     return path
+
+
+def write_npy(folder: Path, a: Arrays) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, array in a.items():
+        np.save(folder / f"{name}.npy", array)
+    return folder
+
+
+def write_csv(folder: Path, a: Arrays) -> Path:
+    """A file for each part, the label first."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for part in ("train", "test"):
+        x = a[f"x_{part}"].reshape(len(a[f"x_{part}"]), -1)
+        names = ",".join(["label", *(f"pixel{i}" for i in range(x.shape[1]))])
+        rows = np.column_stack([a[f"y_{part}"], x])
+        np.savetxt(folder / f"{part}.csv", rows, "%d", ",", header=names, comments="")
+    return folder
+
+
+def write_matlab(path: Path, a: Arrays) -> Path:
+    savemat(path, a)
+    return path
+
+
+def write_matlab_73(path: Path, a: Arrays) -> Path:
+    """HDF5 with the axes of each array in reverse, behind 512 bytes of MATLAB's own."""
+    with h5py.File(path, "w", userblock_size=512) as file:
+        for name, array in a.items():
+            file[name] = (array[:, None] if array.ndim == 1 else array).T
+    with path.open("r+b") as head:
+        head.write(b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(124) + b"\0\2IM")
+    return path
+
+
+def write_parquet(folder: Path, a: Arrays) -> Path:
+    """PNG bytes and labels, a file for each part, as hubs have them."""
+    pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+    from pyarrow import parquet
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for part in ("train", "test"):
+        cells = []
+        for image in a[f"x_{part}"]:
+            content = io.BytesIO()
+            Image.fromarray(image).save(content, "PNG")
+            cells.append({"bytes": content.getvalue(), "path": None})
+        table = pa.table({"image": cells, "label": a[f"y_{part}"]})
+        parquet.write_table(table, folder / f"{part}-00000-of-00001.parquet")
+    return folder
+
+
+def write_libsvm(folder: Path, a: Arrays) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for part, name in (("train", "set"), ("test", "set.t")):
+        x = a[f"x_{part}"].reshape(len(a[f"x_{part}"]), -1).astype(np.float64)
+        dump_svmlight_file(x, a[f"y_{part}"], str(folder / name), zero_based=False)
+    return folder
 
 
 def truncations(content: bytes, step: int = 1) -> Iterator[bytes]:

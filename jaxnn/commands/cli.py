@@ -27,6 +27,12 @@ T = TypeVar("T")
 UNITS = {"s": 1, "min": 60, "h": 3600}
 LONGEST_INTERVAL = 1_000_000
 
+#: What the data may be, in a line of `--help`.
+DATA = (
+    "mnist, fashion, kmnist, emnist-letters, digits, or a file or folder: CSV, IDX, npz, npy, "
+    "HDF5, MATLAB, Parquet, pictures in a folder for each class (docs/data.md)"
+)
+
 #: New objects between two looks for garbage. A start makes a million, to keep; Python's 700 would
 #: have it look through them all, again and again, for a tenth of the time to the first epoch.
 MUCH_GARBAGE = 100_000

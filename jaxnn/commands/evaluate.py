@@ -51,7 +51,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     from jaxnn.runs import results, trained
 
     network = trained.load(Path(args.run), console.notice)
-    dataset = data.load(args.data or network.run.data["argument"], notify=console.notice)
+    dataset = data.load(
+        args.data or network.run.data["argument"],
+        notify=console.notice,
+        **network.run.data.get("reading", {}),
+    )
     dataset = fitting(dataset, network)
     own = belongs(dataset, network, asked_for=args.data is not None)
     test = results.test(dataset, network.run.config, network.params)
@@ -99,6 +103,8 @@ def fitting(dataset: "Dataset", network: "Trained") -> "Dataset":
     """
     from dataclasses import replace
 
+    import numpy as np
+
     from jaxnn.data.pixels import LIKE
 
     noted = network.run.data
@@ -112,14 +118,18 @@ def fitting(dataset: "Dataset", network: "Trained") -> "Dataset":
             f"{dataset.source}: expected {noted['n_x']} inputs per example as the run had, "
             f"found {dataset.n_x}"
         )
-    if dataset.n_classes > noted["n_classes"]:
-        raise UsageError(
-            f"{dataset.source}: expected at most {noted['n_classes']} classes as the run had, "
-            f"found {dataset.n_classes}"
-        )
-    if dataset.n_classes == noted["n_classes"]:
+    names = network.class_names
+    if dataset.class_names == names:
         return dataset
-    return replace(dataset, n_classes=noted["n_classes"])
+    strange = [name for name in dataset.class_names if name not in names]
+    if strange:
+        raise UsageError(
+            f"{dataset.source}: expected classes among the {len(names)} that the run had "
+            f"({', '.join(names[:8])}{', …' if len(names) > 8 else ''}), found {strange[0]}"
+        )
+    own = np.array([names.index(name) for name in dataset.class_names], np.int32)
+    y_train, y_test = own[dataset.y_train], own[dataset.y_test]
+    return replace(dataset, y_train=y_train, y_test=y_test, n_classes=len(names), class_names=names)
 
 
 def compared(network: "Trained", found: dict[str, float], table: str) -> int:

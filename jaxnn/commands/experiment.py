@@ -200,6 +200,7 @@ def write_report(
             np.asarray(snapshot.eval_params["W1"]).reshape(-1, dataset.n_x),
             dataset.image_shape,
             _distorted(dataset, run.config),
+            dataset.class_names,
         )
     page.write(run.folder, found.result, found.classes, snapshot.history, pictures)
 
@@ -221,5 +222,6 @@ def _distorted(dataset: Dataset, config: Config) -> tuple[plots.Array, plots.Arr
     firsts = [int(np.argmax(dataset.y_train == label)) for label in classes]
     X = unit_interval(jnp.asarray(dataset.x_train[firsts]), jnp.float32(dataset.scale))
     copies = jnp.repeat(X, VERSIONS, axis=0)
-    versions = distort(jax.random.key(config.seed), copies, dataset.image_shape, distortion)
+    paper = Program.of(config, dataset).paper
+    versions = distort(jax.random.key(config.seed), copies, dataset.image_shape, distortion, paper)
     return np.asarray(X), np.asarray(versions).reshape(len(X), VERSIONS, -1)

@@ -9,7 +9,7 @@ from typing import Any
 from jaxnn.commands import cli
 from jaxnn.io.command import with_flags
 from jaxnn.training.config import SETTINGS
-from jaxnn.training.declaration import Group, Names, Widths, read, spelled
+from jaxnn.training.declaration import Group, Names, Size, Switch, Widths, Words, read, spelled
 
 
 def add_group(flags: argparse._ArgumentGroup, group: Group) -> None:
@@ -26,8 +26,10 @@ def add(
     setting = SETTINGS[name]
     told = default_in_words or setting.unset or _typed(default or setting.default)
     options: dict[str, Any] = {"type": cli.argument(setting.kind)}
-    if isinstance(setting.kind, Widths):
+    if isinstance(setting.kind, Widths | Words | Size):
         options = {"nargs": "+", "action": _Together}
+    if isinstance(setting.kind, Switch):
+        options = {"action": "store_const", "const": True}
     if default is not None:
         options["default"] = default
     _add(flags, name, setting.kind.placeholder, told, options)
@@ -47,7 +49,9 @@ def _add(
     setting = SETTINGS[name]
     choices = f": {', '.join(setting.kind.names)}" if isinstance(setting.kind, Names) else ""
     text = f"{with_flags(setting.help)}{choices} (default: {told})"
-    flags.add_argument(f"--{name}", metavar=placeholder, help=text.replace("%", "%%"), **options)
+    if not isinstance(setting.kind, Switch):
+        options["metavar"] = placeholder
+    flags.add_argument(f"--{name}", help=text.replace("%", "%%"), **options)
 
 
 def _typed(value: Any) -> str:

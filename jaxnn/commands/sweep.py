@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from jaxnn.commands import cli
 from jaxnn.commands.flags import add, add_axis
 from jaxnn.errors import TrainingDivergedError, UsageError
-from jaxnn.training.config import AXES, SETTINGS, Config
+from jaxnn.training.config import AXES, READING, SETTINGS, Config
 
 if TYPE_CHECKING:
     from jaxnn.data import Dataset
@@ -64,9 +64,10 @@ def parser() -> cli.Parser:
         "--data",
         default="auto",
         metavar="DATA",
-        help="mnist, digits, an HDF5 or npz file, or a folder of IDX files (default: auto: MNIST "
-        "where it can be had, and digits otherwise)",
+        help=f"{cli.DATA} (default: auto: MNIST where it can be had, and digits otherwise)",
     )
+    for name in READING:
+        add(run, name)
     add(run, "epochs", 20)
     add(run, "validation", 1 / 6, "a sixth")
     sweep = p.add_argument_group("sweep")
@@ -101,7 +102,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     run_folder.require_new(args.out, run_folder.ANOTHER)
     sweep.use_every_core(len(configs))
     compilation.keep_programs(data.cache_dir() / "compiled")
-    dataset = data.load(args.data, notify=console.notice)
+    reading = configs[0].reading()
+    dataset = data.load(args.data, notify=console.notice, **reading)
     memory = args.memory and args.memory * 2**20
     require_batches(dataset, configs)
     sweep.require_memory(dataset, configs, memory)
@@ -137,7 +139,8 @@ def grid_of(args: argparse.Namespace) -> list[Config]:
         )
     axes = {name: getattr(args, name) for name in AXES}
     seeds = range(args.seed, args.seed + args.seeds)
-    base = Config(epochs=args.epochs, validation=args.validation)
+    given = {name: getattr(args, name) for name in READING if getattr(args, name) is not None}
+    base = Config(epochs=args.epochs, validation=args.validation, **given)
     return grid(base, {**axes, "seed": seeds})
 
 
@@ -175,7 +178,7 @@ def report(
     from jaxnn.training.grid import best_point, points
 
     found = points(latest.histories, latest.diverged)
-    data = run_folder.describe(dataset, args.data)
+    data = run_folder.describe(dataset, args.data, grid_of(args)[0].reading())
     more = {"data": data, "versions": run_folder.versions(), "seconds": time.perf_counter() - begun}
     sweep_report.write(folder, latest, found, more, dataset.name, not args.no_plots)
     console.rich_console().print(f"\n{sweep_report.table(found)}")

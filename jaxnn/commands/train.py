@@ -43,6 +43,8 @@ examples:
   python scripts/train.py                            MNIST with the document's values
   python scripts/train.py --data digits --epochs 20  1,797 small digits; needs no network
   python scripts/train.py --data MNISTdata.hdf5      the document's file
+  python scripts/train.py --data kaggle/train.csv    a table; a fifth of it is the test part
+  python scripts/train.py --data pictures --size 32  a folder of pictures for each class
   python scripts/train.py --n_h 256 128 --lr 0.3     two hidden layers
   python scripts/train.py --recipe fast              98 % in seconds; --recipe list shows others
   python scripts/train.py --resume runs/my-run       go on where a run was stopped
@@ -90,8 +92,8 @@ def parser() -> cli.Parser:
     data.add_argument(
         "--data",
         metavar="DATA",
-        help="mnist, digits, an HDF5 or npz file, or a folder of IDX files; auto takes MNIST where "
-        "it is found or can be downloaded, and digits otherwise (default: auto)",
+        help=f"{cli.DATA}; auto takes MNIST where it is found or can be downloaded, and digits "
+        "otherwise (default: auto)",
     )
     add_group(data, DATA)
     network = p.add_argument_group(NETWORK.title)
@@ -175,7 +177,8 @@ def train(flags: Mapping[str, Any], options: Options) -> int:
         start = resumed(flags, locks, worker) if "resume" in flags else new(flags, worker)
         config, run, snapshot = start.config, start.run, start.snapshot
         devices = data_parallel.mesh(options.devices)
-        dataset = data.load(start.data, notify=console.notice, memory=options.memory)
+        reading = run.data.get("reading", {}) if run else config.reading()
+        dataset = data.load(start.data, notify=console.notice, memory=options.memory, **reading)
         if run:
             run_folder.require_same_data(run, dataset)
         training_set = agreeing_with_data(dataset, config, flags.get("n_x"), options)
@@ -197,7 +200,7 @@ def train(flags: Mapping[str, Any], options: Options) -> int:
             run_folder.reopen(run, snapshot)
         else:
             run = run_folder.create(
-                flags.get("out"), config, run_folder.describe(dataset, start.data)
+                flags.get("out"), config, run_folder.describe(dataset, start.data, reading)
             )
             locks.enter_context(run_folder.locked(run.folder))
             run_folder.save_teacher(run, teacher)

@@ -1,19 +1,23 @@
-"""Data sets: from HDF5, IDX and .npz files, from the network, from scikit-learn.
+"""Data sets: from files in many forms, from the network, from scikit-learn.
 
 Nothing here imports jax or the model, and what a data set does not need is not imported for it.
 """
 
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jaxnn.data.dataset import FILE_NAMES, Dataset, holds_data, read
+from jaxnn.data.blame import blame
+from jaxnn.data.dataset import Dataset, read
+from jaxnn.data.forms import Options, holds_data
+from jaxnn.data.idx import NAMES
+from jaxnn.data.named import NAMED
 from jaxnn.data.places import ENVIRONMENT, cache_dir, expand, places
 from jaxnn.data.progress import Progress, bars, silent
 from jaxnn.data.split import with_validation
-from jaxnn.errors import DataError
+from jaxnn.errors import DataError, SettingError
 
 if TYPE_CHECKING:
     from jaxnn.data.download import Remote
@@ -32,35 +36,57 @@ def _warn(line: str) -> None:
 def load(
     data: str = "auto",
     *,
+    keys: Sequence[str] | None = None,
+    size: tuple[int, int] | None = None,
+    grey: bool = False,
+    features: bool = False,
+    test: float | None = None,
+    seed: int = 0,
     progress: Progress | None = bars,
     notify: Callable[[str], None] = _warn,
     remote: "Remote | None" = None,
     memory: int | None = None,
 ) -> Dataset:
-    """The data set with this name or at this path.
+    """The data set with this name or at this path, in any of the forms of docs/data.md.
 
     "mnist" is looked for under JAXNN_DATA_DIR, in the user's cache, and where torchvision and Keras
     keep it; else it is downloaded into the cache. A damaged copy is passed over, with a notice.
+    "fashion", "kmnist", "emnist-letters" and EMNIST's other splits are downloaded likewise.
     "digits" are scikit-learn's, 8×8 pixels. "auto" is MNIST, or the digits where it cannot be had,
-    with a notice. Anything else is the path of an HDF5 file, an .npz file, or a folder with one of
-    these or with four IDX files ("./mnist" is a folder, "mnist" is a name).
+    with a notice. Anything else is the path of a file or folder ("./mnist" is a folder, "mnist" is
+    a name), whose form is recognised from its contents.
+
+    `keys` name arrays or columns that nobody would guess: ("x=faces", "y=person"). `size` (h, w) is
+    what pictures in files are scaled to, `grey` makes colours grey. `features` says that rows are
+    no pixels: they are standardised. Where there is no test part, `test` is the number or the share
+    of examples that are set aside as one, by default a fifth, stratified and drawn by `seed`.
 
     `notify` receives each notice, one line; by default it becomes a warning. `progress` shows a
     download (`jaxnn.data.progress`), None shows nothing. `remote` replaces the mirrors. Images that
     are more than `memory` MiB together lie on the disk (`jaxnn.data.scratch`); by default, those
     that are more than half of the free memory.
 
-    Raises DataError, in one line, if the data are missing or malformed, and StorageError if the
-    disk has no room for such images.
+    Raises DataError, in one line, if the data are missing or malformed, SettingError if these
+    arguments contradict the data, and StorageError if the disk has no room for such images.
 
     >>> digits = jaxnn.load_data("digits")
     >>> digits.x_train.shape, digits.y_test.shape, digits.n_classes
     ((1438, 64), (359,), 10)
     """
+    options = Options(tuple(keys or ()), size, grey, features, test, seed)
     if data == "digits":
+        _require_path(data, options)
         return _digits()
+    if data in NAMED and data != "mnist":
+        _require_path(data, options)
+        return _of_name(data, progress or silent, notify, remote, memory)
     if data not in ("auto", "mnist"):
-        return read(expand(data), memory=memory)
+        path = expand(data)
+        if not path.exists():
+            names = ", ".join(map(repr, ("auto", "digits", *NAMED)))
+            raise DataError(f"{path}: no such file or folder; the names are {names}")
+        return read(path, options=options, memory=memory)
+    _require_path(data, options)
     try:
         return _mnist(progress or silent, notify, remote, memory)
     except DataError as error:
@@ -71,8 +97,44 @@ def load(
         return _digits()
 
 
+def _require_path(name: str, options: Options) -> None:
+    """Raises SettingError where options are given for a named set, of which all is known."""
+    for setting, value in zip(Options._fields[:-1], options, strict=False):
+        if value:
+            raise SettingError(
+                f"`{setting}`: expected the path of a file or folder as the data, found the name "
+                f"{name}, of which everything is known"
+            )
+
+
+def _of_name(
+    name: str,
+    progress: Progress,
+    notify: Callable[[str], None],
+    remote: "Remote | None",
+    memory: int | None,
+) -> Dataset:
+    """Another named set than MNIST, from its folder in the cache or from the network."""
+    from jaxnn.data import download
+
+    folder = cache_dir() / name
+    try:
+        if holds_data(folder):
+            return read(folder, name, memory=memory)
+    except DataError as error:
+        notify(f"{error}; it is downloaded anew")
+    try:
+        download.download(folder, remote or download.of(name), progress)
+    except DataError as error:
+        raise DataError(
+            f"no {name}: {error}; connect to the internet, or put its files into {folder}, or name "
+            "their folder as the data"
+        ) from error
+    return read(folder, name, memory=memory)
+
+
 def _advice() -> str:
-    files = f"its four IDX files or {' or '.join(FILE_NAMES)}"
+    files = "its four IDX files or MNISTdata.hdf5 or mnist.npz"
     named = os.environ.get(ENVIRONMENT)
     found = f"; {ENVIRONMENT} names {named}, which {_lack(expand(named))}" if named else ""
     return (
@@ -84,9 +146,17 @@ def _advice() -> str:
 def _lack(place: Path) -> str:
     """Why a place has no MNIST to give."""
     try:
-        return "holds a damaged one" if holds_data(place) else "holds none"
+        return "holds a damaged one" if _holds_mnist(place) else "holds none"
     except DataError:
         return "cannot be looked into"
+
+
+def _holds_mnist(place: Path) -> bool:
+    """Whether there is a file that is called like MNIST, damaged or not. Raises DataError."""
+    spelled = [*NAMES.values(), *(name.replace("-idx", ".idx") for name in NAMES.values())]
+    names = (*spelled, *(f"{name}.gz" for name in spelled), "MNISTdata.hdf5", "mnist.npz")
+    with blame(str(place)):
+        return place.is_file() or any((place / name).is_file() for name in names)
 
 
 def _mnist(
@@ -99,8 +169,8 @@ def _mnist(
     damaged: list[str] = []
     for place in places():
         try:
-            if holds_data(place):
-                return _checked(read(place, "mnist", memory), damaged, notify)
+            if _holds_mnist(place):
+                return _checked(read(place, "mnist", memory=memory), damaged, notify)
         except DataError as error:
             damaged.append(str(error))
     try:
@@ -113,7 +183,7 @@ def _downloaded(progress: Progress, remote: "Remote | None", memory: int | None)
     from jaxnn.data.download import Remote, download
 
     download(cache_dir(), remote or Remote(), progress)
-    return read(cache_dir(), "mnist", memory)
+    return read(cache_dir(), "mnist", memory=memory)
 
 
 def _checked(dataset: Dataset, damaged: list[str], notify: Callable[[str], None]) -> Dataset:

@@ -38,15 +38,32 @@ class Distortion(NamedTuple):
     affine: Array | float
 
 
-def distort(key: Array, X: Array, shape: tuple[int, int] | None, distortion: Distortion) -> Array:
-    """Rows (m, h·w) in [0, 1], each an image of `shape` = (h, w) with a distortion of its own.
+def distort(
+    key: Array,
+    X: Array,
+    shape: tuple[int, ...] | None,
+    distortion: Distortion,
+    paper: float = 0.0,
+) -> Array:
+    """Rows (m, h·w) in [0, 1], each an image of `shape` = (h, w) with a distortion of its own; in
+    colour, rows (m, h·w·3) of (h, w, 3), whose channels are distorted alike.
 
-    Bilinear, and 0 outside of the image. Raises ValueError where the rows are no images.
+    Bilinear, and `paper` outside of the image. Raises ValueError where the rows are no images.
     """
     if shape is None:
         raise ValueError("distortions need images: these inputs have no height and width")
-    u, v = displacements(key, len(X), shape, distortion)
-    return resample(X, shape, u, v)
+    h, w = shape[:2]
+    u, v = displacements(key, len(X), (h, w), distortion)
+    if len(shape) == 2:
+        return _resampled(X, (h, w), u, v, paper)
+    channels = jnp.moveaxis(X.reshape(len(X), h * w, -1), 2, 0)
+    resampled = [_resampled(channel, (h, w), u, v, paper) for channel in channels]
+    return jnp.stack(resampled, axis=2).reshape(X.shape)
+
+
+def _resampled(X: Array, shape: tuple[int, int], u: Array, v: Array, paper: float) -> Array:
+    """As `resample`, with `paper` outside. Where that is 0, nothing else is computed."""
+    return resample(X - paper, shape, u, v) + paper if paper else resample(X, shape, u, v)
 
 
 def displacements(

@@ -5,7 +5,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from jaxnn.errors import DataError
+from jaxnn.errors import DataError, JaxnnError
 
 #: What opening, decompressing and parsing a damaged file is known to raise.
 KNOWN: tuple[type[Exception], ...] = (
@@ -24,7 +24,7 @@ def blame(where: str, *more: type[Exception]) -> Iterator[None]:
     """Within this block an error that damaged data can cause becomes `DataError("{where}: …")`."""
     try:
         yield
-    except DataError:
+    except JaxnnError:
         raise
     except KNOWN + more as error:
         raise DataError(f"{where}: {_cause(error)}") from error

@@ -1,39 +1,49 @@
-"""A data set, and how one is read from a file or a folder."""
+"""A data set, and how one is made of the arrays of a file or a folder."""
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from jaxnn.data import hdf5, idx, npz
+from jaxnn.data import emnist, features, forms, named
 from jaxnn.data.blame import blame
-from jaxnn.data.field import Field
+from jaxnn.data.features import Standardisation
+from jaxnn.data.field import Field, mapped
+from jaxnn.data.forms import NO_OPTIONS, Options
+from jaxnn.data.labels import read_labels
+from jaxnn.data.memory import fits
 from jaxnn.data.orientation import doubts
-from jaxnn.data.pixels import read_images
-from jaxnn.data.validate import check_headers, count_classes, image_shape, numbering, read_labels
-from jaxnn.errors import DataError
+from jaxnn.data.pixels import OtherScaleError, read_images
+from jaxnn.data.roles import Parts
+from jaxnn.data.split import held_out, taken
+from jaxnn.data.validate import COLOURS, check_headers, example_shape, image_shape
+from jaxnn.errors import SettingError
 
-#: Files that a folder may hold in place of the four IDX files.
-FILE_NAMES = ("MNISTdata.hdf5", "mnist.npz")
+#: The share that is set aside as a test part where the data have none.
+OWN_TEST = 0.2
+
+#: Rows of a square are pixels from this side on: four features are no picture of 2×2.
+SMALLEST_SIDE = 5
 
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Labelled images, split into a training set and a test set.
+    """Labelled examples, split into a training set and a test set.
 
     x_train (n_train, n_x) and x_test (n_test, n_x) are uint8 where the source is integral, else
     float32; y_train (n_train,) and y_test (n_test,) are int32 in 0 … n_classes − 1.
     `scale` is 1 over what is white in the training set, so that scale · x is in [0, 1] there.
-    `image_shape` is (h, w), or None where the n_x pixels of a row form no square. `source` says
-    where the data come from, `remarks` what is in them that one might not expect, a phrase each.
+    `image_shape` is (h, w), or (h, w, 3) in colour, or None where the n_x inputs of a row are no
+    picture. `class_names` has the C names of the classes. `standardisation` is what plain features
+    were standardised by, or None for pixels. `source` says where the data come from, `remarks` what
+    is in them that one might not expect, a phrase each.
 
-    Images that are more than may lie in memory lie on the disk: they are arrays all the same, which
-    nobody can write to (`jaxnn.data.scratch`).
+    Examples that are more than may lie in memory lie on the disk: they are arrays all the same,
+    which nobody can write to (`jaxnn.data.scratch`).
     """
 
     name: str
@@ -43,9 +53,15 @@ class Dataset:
     x_test: NDArray[Any]
     y_test: NDArray[np.int32]
     n_classes: int
-    image_shape: tuple[int, int] | None
+    image_shape: tuple[int, ...] | None
     scale: float
     remarks: tuple[str, ...] = ()
+    class_names: tuple[str, ...] = ()
+    standardisation: Standardisation | None = None
+
+    def __post_init__(self) -> None:
+        if not self.class_names:
+            object.__setattr__(self, "class_names", tuple(map(str, range(self.n_classes))))
 
     @property
     def n_x(self) -> int:
@@ -71,6 +87,10 @@ class Dataset:
     @cached_property
     def _fingerprint(self) -> str:
         digest = hashlib.sha256(f"{self.n_classes} {self.scale}".encode())
+        if self.class_names != tuple(map(str, range(self.n_classes))):
+            digest.update(repr(self.class_names).encode())
+        if self.standardisation:
+            digest.update(repr(self.standardisation.to_dict()).encode())
         for array in (self.x_train, self.y_train, self.x_test, self.y_test):
             digest.update(f"{array.dtype.name} {array.shape}".encode())
             digest.update(np.ascontiguousarray(array, array.dtype.newbyteorder("<")).data)
@@ -80,93 +100,128 @@ class Dataset:
 def build(
     name: str,
     source: str,
-    fields: dict[str, Field],
+    parts: Parts,
+    options: Options = NO_OPTIONS,
     memory: int | None = None,
-    turned: tuple[str, ...] | None = None,
 ) -> Dataset:
-    """Check the headers, then read and check the labels, then the images.
+    """Check the headers, then read and check the labels, then the examples.
 
-    `turned` is what was done about their orientation, if anything. `memory` and the errors are
-    those of `read_images`.
+    `memory` and the errors are those of `read_images`.
     """
-    check_headers(fields)
+    parts = _as_images(parts, options.grey)
+    check_headers(*parts[:4])
     with blame(source):
-        y_train, y_test = read_labels(fields["y_train"]), read_labels(fields["y_test"])
-        n_classes = count_classes(fields, y_train, y_test)
-        images = read_images(fields["x_train"], fields["x_test"], memory)
-    shape = image_shape(fields["x_train"])
-    if turned is None:
-        turned = doubts(images.train, y_train, len(y_test), shape)
+        labels = read_labels(parts.y_train, parts.y_test)
+        x = _read_examples(parts, options, memory)
+    shape = image_shape(parts.x_train) if x.is_image else None
+    y_train, y_test, train, test = labels.y_train, labels.y_test, x.train, x.test
+    split: tuple[str, ...] = ()
+    if test is None or y_test is None:
+        share = OWN_TEST if options.test is None else options.test
+        held, on_disk = (
+            held_out(y_train, share, options.seed, "test"),
+            not fits(train.nbytes, memory),
+        )
+        test, y_test = taken(train, np.flatnonzero(held), on_disk), y_train[held]
+        train, y_train = taken(train, np.flatnonzero(~held), on_disk), y_train[~held]
+        split = (f"no test part: {len(y_test):,} examples set aside by seed {options.seed}",)
+    elif options.test is not None:
+        raise SettingError(
+            f"`test` {options.test:g}: expected data without a test part, found one of "
+            f"{len(y_test):,} examples in {source}"
+        )
+    standardisation = None
+    if not x.is_pixels:
+        standardisation = features.measured(train)
+        train, test = (
+            features.standardised(part, standardisation, memory) for part in (train, test)
+        )
+    said = parts.x_train.remarks
+    turned = (
+        () if emnist.UPRIGHT in said else doubts(train, y_train, labels.names, len(y_test), shape)
+    )
     return Dataset(
         name,
         source,
-        images.train,
+        train,
         y_train,
-        images.test,
+        test,
         y_test,
-        n_classes,
+        len(labels.names),
         shape,
-        images.scale,
-        (*images.remarks, *numbering(y_train, y_test, n_classes), *turned),
+        x.scale,
+        (*x.remarks, *labels.remarks, *said, *parts.remarks, *turned, *split),
+        labels.names,
+        standardisation,
     )
 
 
-def read(path: Path, name: str | None = None, memory: int | None = None) -> Dataset:
-    """The data set at `path`: an HDF5 or .npz file, or a folder that holds one or four IDX files.
-    EMNIST's, known by their names, are set upright.
+class _Examples(NamedTuple):
+    """(N, n_x) of both parts; whether they are pixels, and whether rows of them are images."""
 
-    The form is recognised from the file's first bytes. Raises DataError, and StorageError where
-    the images are more than `memory` MiB (`memory.fits`) and the disk has no room for them.
+    train: NDArray[Any]
+    test: NDArray[Any] | None
+    scale: float
+    remarks: tuple[str, ...]
+    is_pixels: bool
+    is_image: bool
+
+
+def _read_examples(parts: Parts, options: Options, memory: int | None) -> _Examples:
+    """Pixels, or plain features where rows of numbers cannot be pixels."""
+    x_train, x_test = parts.x_train, parts.x_test
+    rows = len(example_shape(x_train)) == 1
+    if not options.features:
+        shape = image_shape(x_train)
+        is_square = shape is not None and min(shape[:2]) >= SMALLEST_SIDE
+        try:
+            images = read_images(x_train, x_test, memory)
+        except OtherScaleError:
+            if not rows:
+                raise
+        else:
+            bytes_alone = images.train.dtype == np.uint8 and images.scale == 1 / 255
+            if not rows or is_square or bytes_alone:
+                return _Examples(*images, is_pixels=True, is_image=shape is not None)
+    train = features.read(x_train, memory)
+    test = None if x_test is None else features.read(x_test, memory)
+    said = (f"{train.shape[1]:,} features, standardised by the training part",)
+    return _Examples(train, test, 1.0, said, is_pixels=False, is_image=False)
+
+
+def _as_images(parts: Parts, grey: bool) -> Parts:
+    """With channels last, one of which is none, and in grey if that is wanted."""
+    x_train, x_test = (
+        None if x is None else _as_image(x, grey) for x in (parts.x_train, parts.x_test)
+    )
+    assert x_train is not None
+    return parts._replace(x_train=x_train, x_test=x_test)
+
+
+def _as_image(x: Field, grey: bool) -> Field:
+    channels_first = len(x.shape) == 4 and x.shape[1] in (1, COLOURS) and min(x.shape[2:]) > 7
+    if channels_first and x.shape[3] not in (1, COLOURS):
+        c, h, w = x.shape[1:]
+        x = mapped(x, (h, w, c), x.dtype, lambda images: images.transpose(0, 2, 3, 1))
+    if grey and x.shape[3:] == (COLOURS,):
+        return mapped(x, x.shape[1:3], x.dtype, _grey, "colours as grey")
+    return x
+
+
+def _grey(images: NDArray[Any]) -> NDArray[Any]:
+    """(k, h, w, 3) as (k, h, w), by the weights of ITU-R BT.601, as Pillow does."""
+    grey = images.astype(np.float64) @ np.array([0.299, 0.587, 0.114])
+    return np.asarray(np.rint(grey) if images.dtype.kind != "f" else grey, images.dtype)
+
+
+def read(
+    path: Path, name: str | None = None, options: Options = NO_OPTIONS, memory: int | None = None
+) -> Dataset:
+    """The data set at `path`, a file or a folder in one of the forms of `jaxnn.data.forms`.
+
+    Raises DataError, SettingError where the options contradict the data, and StorageError where the
+    examples are more than `memory` MiB (`memory.fits`) and the disk has no room for them.
     """
-    form, place = _recognise(path)
-    name = name or (path.stem if path.is_file() else path.resolve().name)
-    turned = (idx.UPRIGHT,) if form is idx.upright_fields else None
-    return build(name, str(path), form(place), memory, turned)
-
-
-def holds_data(path: Path) -> bool:
-    """Whether `read(path)` would find something to read, damaged or not. Raises DataError."""
-    names = (path, *(path / name for name in FILE_NAMES))
-    with blame(str(path)):
-        return any(name.is_file() for name in names) or bool(idx.find(path))
-
-
-def _recognise(path: Path) -> tuple[Callable[[Path], dict[str, Field]], Path]:
-    with blame(str(path)):
-        if path.is_dir():
-            return _recognise_folder(path)
-        if not path.is_file():
-            raise DataError(
-                f"{path}: no such file or folder; the names are 'auto', 'mnist' and 'digits'"
-            )
-        with path.open("rb") as file:
-            head = file.read(512)
-    if head.startswith(hdf5.MAGIC):
-        return hdf5.fields, path
-    if head.startswith(npz.MAGIC):
-        return npz.fields, path
-    if idx.is_idx(head):
-        raise DataError(f"{path}: is one IDX file of four; give the folder that holds them")
-    raise DataError(f"{path}: an HDF5, .npz or IDX file expected, found {_describe(head)}")
-
-
-def _recognise_folder(folder: Path) -> tuple[Callable[[Path], dict[str, Field]], Path]:
-    """Four IDX files, if all are there, else one file, else whatever IDX files there are."""
-    found = [folder / name for name in FILE_NAMES if (folder / name).is_file()]
-    if found and len(idx.find(folder)) < len(idx.STEMS):
-        return _recognise(found[0])
-    if not holds_data(folder) and idx.emnist(folder):
-        return idx.upright_fields, folder
-    if not holds_data(folder):
-        raise DataError(
-            f"{folder}: four IDX files, {' or '.join(FILE_NAMES)} expected here, found none"
-        )
-    return idx.fields, folder
-
-
-def _describe(head: bytes) -> str:
-    if not head:
-        return "an empty file"
-    if head.lstrip()[:1] == b"<":
-        return "a web page or XML"
-    return f"a file that begins with {head[:8]!r}"
+    name = name or (path.name.partition(".")[0] if path.is_file() else path.resolve().name)
+    parts = named.with_classes(path, forms.read(path, options))
+    return build(name, str(path), parts, options, memory)

@@ -1,60 +1,40 @@
-"""MNIST from the network, kept only if it is MNIST to the last bit.
+"""Named sets from the network, kept only if they are what was published, to the last bit.
 
-What a server sends is decompressed as it arrives, at most to the known size, and compared with the
-known SHA-256. Only then is it written, uncompressed, so that it is read in a moment ever after.
+What a server sends goes into a temporary file, at most the known size of it, and is compared with
+the known SHA-256. Only then is it decompressed and kept, so that it is read in a moment ever
+after.
+
+This is not left to a library: pooch has no bound on what arrives nor on how long it takes, knows
+one mirror, follows redirects to plain http, and brings requests and four other packages.
 """
 
+import gzip
 import hashlib
 import http.client
 import queue
+import tempfile
 import threading
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
+import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any
 
+from jaxnn.data import idx
 from jaxnn.data.blame import blame
-from jaxnn.data.deflate import GZIP, inflate
 from jaxnn.data.field import STEP
+from jaxnn.data.named import NAMED, File
 from jaxnn.data.progress import Progress, Report, bars
 from jaxnn.errors import DataError
 from jaxnn.io.files import write_bytes
 
-
-class File(NamedTuple):
-    """A file as it must be after decompression. On a mirror `.gz` is added to its name."""
-
-    name: str
-    size: int
-    sha256: str
-
-
-MNIST_FILES = (
-    File(
-        "train-images-idx3-ubyte",
-        47_040_016,
-        "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
-    ),
-    File(
-        "train-labels-idx1-ubyte",
-        60_008,
-        "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
-    ),
-    File(
-        "t10k-images-idx3-ubyte",
-        7_840_016,
-        "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
-    ),
-    File(
-        "t10k-labels-idx1-ubyte",
-        10_008,
-        "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
-    ),
-)
+#: Bytes in a second that a deadline allows for beside its own seconds.
+SLOWEST = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -62,18 +42,21 @@ class Remote:
     """Where the files come from, and how long that may take.
 
     `connect` bounds the seconds from the look-up of a host's name to the first byte, and between
-    two pieces; `deadline` those of one mirror altogether. Only https is spoken, and redirects to
-    anything else are refused, except with the hosts in `plain_http`: "127.0.0.1:8000" in a test.
+    two pieces; `deadline` those of one mirror altogether, besides a second for each MiB. Only https
+    is spoken, and redirects to anything else are refused, except with the hosts in `plain_http`:
+    "127.0.0.1:8000" in a test.
     """
 
-    mirrors: tuple[str, ...] = (
-        "https://storage.googleapis.com/cvdf-datasets/mnist/",
-        "https://ossci-datasets.s3.amazonaws.com/mnist/",
-    )
-    files: tuple[File, ...] = MNIST_FILES
+    mirrors: tuple[str, ...] = NAMED["mnist"].mirrors
+    files: tuple[File, ...] = NAMED["mnist"].files
     connect: float = 5.0
     deadline: float = 300.0
     plain_http: frozenset[str] = frozenset()
+
+
+def of(name: str) -> Remote:
+    """Where the set of that name comes from."""
+    return Remote(NAMED[name].mirrors, NAMED[name].files)
 
 
 def download(folder: Path, remote: Remote = Remote(), progress: Progress = bars) -> None:
@@ -94,34 +77,59 @@ def download(folder: Path, remote: Remote = Remote(), progress: Progress = bars)
 
 
 def _from_mirror(mirror: str, folder: Path, remote: Remote, report: Report) -> None:
-    end = time.monotonic() + remote.deadline
+    size = sum(file.size for file in remote.files)
+    end = time.monotonic() + remote.deadline + size / SLOWEST
     for file in remote.files:
-        if not _is_whole(folder / file.name, file):
-            url = urllib.parse.urljoin(mirror, f"{file.name}.gz")
-            with blame(url, http.client.HTTPException):
-                content = _content(file, _body(url, remote, end, 2 * file.size + STEP), report)
-            with blame(str(folder)):
-                folder.mkdir(parents=True, exist_ok=True)
-                write_bytes(folder / file.name, content)
+        if all(_is_whole(folder / name) for name in kept(file)):
+            continue
+        with blame(str(folder)):
+            folder.mkdir(parents=True, exist_ok=True)
+        url = urllib.parse.urljoin(mirror, file.name)
+        with (
+            blame(url, http.client.HTTPException, zipfile.BadZipFile, zlib.error, KeyError),
+            tempfile.TemporaryFile(dir=folder) as arrived,
+        ):
+            _verified(file, _body(url, remote, end, file.size), arrived, report)
+            arrived.seek(0)
+            _keep(file, arrived, folder)
 
 
-def _is_whole(path: Path, file: File) -> bool:
-    if not path.is_file() or path.stat().st_size != file.size:
+def kept(file: File) -> tuple[str, ...]:
+    """The names of what a published file holds, decompressed."""
+    names = file.members or (file.name,)
+    return tuple(name.rsplit("/", 1)[-1].removesuffix(".gz") for name in names)
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether an IDX file is there, of the size that its header says."""
+    try:
+        return path.is_file() and bool(idx.arrays(path))
+    except DataError:
         return False
-    with path.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest() == file.sha256
 
 
-def _content(file: File, body: Iterator[bytes], report: Report) -> bytes:
-    """The decompressed file. Raises ValueError or zlib.error if it is not what it must be."""
-    content = bytearray()
-    for piece in inflate(body, file.size, GZIP):
-        content += piece
-        report(file.name, len(content), file.size)
-    found = hashlib.sha256(content).hexdigest()
-    if found != file.sha256:
-        raise ValueError(f"SHA-256 {file.sha256} expected, found {found}")
-    return bytes(content)
+def _verified(file: File, body: Iterator[bytes], into: IO[bytes], report: Report) -> None:
+    """Raises ValueError where what arrives is not the published file."""
+    digest, size = hashlib.sha256(), 0
+    for piece in body:
+        into.write(piece)
+        digest.update(piece)
+        size += len(piece)
+        report(file.name, size, file.size)
+    if size < file.size:
+        raise ValueError(f"{file.size:,} bytes expected, found {size:,}")
+    if digest.hexdigest() != file.sha256:
+        raise ValueError(f"SHA-256 {file.sha256} expected, found {digest.hexdigest()}")
+
+
+def _keep(file: File, arrived: IO[bytes], folder: Path) -> None:
+    """Its contents, which are known: it is what was published."""
+    if not file.members:
+        write_bytes(folder / kept(file)[0], gzip.decompress(arrived.read()))
+        return
+    with zipfile.ZipFile(arrived) as archive:
+        for member, name in zip(file.members, kept(file), strict=True):
+            write_bytes(folder / name, gzip.decompress(archive.read(member)))
 
 
 def _body(url: str, remote: Remote, end: float, limit: int) -> Iterator[bytes]:

@@ -86,8 +86,8 @@ def _profiles(images: NDArray[Any], paper: float, ink: float) -> tuple[Pixels, P
 
 
 def of_dataset(dataset: Dataset, look: Look) -> Frame | None:
-    """The frame of its training images; None where they are no images."""
-    if dataset.image_shape is None:
+    """The frame of its training images; None where they are in colour, or no images."""
+    if dataset.image_shape is None or len(dataset.image_shape) != 2:
         return None
     images = dataset.x_train.reshape(-1, *dataset.image_shape)
     return measure(images, look.paper / look.scale, look.ink / look.scale)

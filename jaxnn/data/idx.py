@@ -1,174 +1,100 @@
-"""A folder of four IDX files, MNIST's own form, gzipped or not, or EMNIST's of the same form.
+"""IDX files, MNIST's own form, gzipped or not: one array in each.
 
-An image file is the magic number 0x00000803 (unsigned bytes, 3 dimensions), the count, the height
-and the width, then the pixels. A label file is 0x00000801, the count, then the labels. All header
-numbers are big-endian and 32 bits wide.
-
-EMNIST's files, emnist-SPLIT-train-images-idx3-ubyte and so on, hold each image transposed. They are
-known by these names, and the images set upright.
+A file is two zero bytes, the code of its type, its number of dimensions, then its lengths,
+big-endian and 32 bits wide, and the elements: 0x00000803 begins a file of images in bytes,
+0x00000801 one of labels. The gzip file's CRC-32 covers all of it.
 """
 
-import re
+import gzip
+import math
 import zlib
 from collections.abc import Iterator
-from itertools import pairwise
+from io import BufferedReader
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jaxnn.data.blame import blame
-from jaxnn.data.deflate import GZIP, check_ratio, inflate
-from jaxnn.data.field import STEP, Field
+from jaxnn.data.field import STEP, Field, Values, mapped
+from jaxnn.data.npy import LARGEST_RATIO
 from jaxnn.errors import DataError
 
-IMAGES, LABELS = 0x00000803, 0x00000801
-
-#: The MNIST name of each field's file; it is also written with a dot for the second hyphen.
-STEMS = {
-    "x_train": ("train-images", "idx3-ubyte"),
-    "y_train": ("train-labels", "idx1-ubyte"),
-    "x_test": ("t10k-images", "idx3-ubyte"),
-    "y_test": ("t10k-labels", "idx1-ubyte"),
+#: MNIST's names of the four files; they are also written with a dot for the second hyphen.
+NAMES = {
+    "x_train": "train-images-idx3-ubyte",
+    "y_train": "train-labels-idx1-ubyte",
+    "x_test": "t10k-images-idx3-ubyte",
+    "y_test": "t10k-labels-idx1-ubyte",
 }
 
-#: EMNIST's names of the same files.
-EMNIST = re.compile(r"emnist-(\w+)-(train|test)-(images-idx3|labels-idx1)-ubyte(\.gz)?")
-UPRIGHT = "EMNIST's images, which its files hold transposed, are set upright"
+#: QMNIST's label files have so many numbers for each example, of which the first is the label.
+QMNIST = 8
 
-GZIP_MAGIC = b"\x1f\x8b"
+GZIP = b"\x1f\x8b"
 
+TYPES = {8: ">u1", 9: ">i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
 
-def find(folder: Path) -> dict[str, Path]:
-    """The files among the four that are in `folder`, by field. Uncompressed ones come first."""
-    found: dict[str, Path] = {}
-    for name, (stem, kind) in STEMS.items():
-        spellings = (f"{stem}{mark}{kind}{end}" for end in ("", ".gz") for mark in "-.")
-        path = next(
-            (folder / spelling for spelling in spellings if (folder / spelling).is_file()), None
-        )
-        if path is not None:
-            found[name] = path
-    return found
-
-
-def emnist(folder: Path) -> dict[str, Path]:
-    """EMNIST's files in `folder`, by field. Raises DataError where they are of several splits."""
-    found: dict[str, Path] = {}
-    splits = set()
-    for path in sorted(folder.iterdir(), reverse=True):  # uncompressed ones last, which stay
-        name = EMNIST.fullmatch(path.name)
-        if name and path.is_file():
-            splits.add(name[1])
-            found[f"{'x' if name[3].startswith('images') else 'y'}_{name[2]}"] = path
-    if len(splits) > 1:
-        raise DataError(
-            f"{folder}: one split of EMNIST expected, found {', '.join(sorted(splits))}: put the "
-            "four files of one into a folder of their own"
-        )
-    return found
-
-
-def upright_fields(folder: Path) -> dict[str, Field]:
-    """The four fields of a folder of EMNIST's files, the images upright. Raises DataError."""
-    found = emnist(folder)
-    missing = [name for name in STEMS if name not in found]
-    if missing:
-        raise DataError(
-            f"{folder}: four files of EMNIST expected; missing: {', '.join(missing)}; found: "
-            f"{', '.join(sorted(path.name for path in found.values()))}"
-        )
-    return {
-        name: _transposed(_field(path, IMAGES)) if name[0] == "x" else _field(path, LABELS)
-        for name, path in found.items()
-    }
-
-
-def _transposed(field: Field) -> Field:
-    n, h, w = field.shape
-    return Field(field.where, (n, w, h), field.dtype, lambda: _turned(field, h, w))
-
-
-def _turned(field: Field, h: int, w: int) -> Iterator[NDArray[Any]]:
-    """The images with rows and columns exchanged, whatever pieces they come in."""
-    rest = np.empty(0, field.dtype)
-    for piece in field.pieces():
-        pixels = np.concatenate([rest, piece])
-        whole = len(pixels) // (h * w) * (h * w)
-        yield pixels[:whole].reshape(-1, h, w).transpose(0, 2, 1).reshape(-1)
-        rest = pixels[whole:]
-    yield rest
+#: Longer lists of lengths are those of no data set.
+MOST_DIMENSIONS = 4
 
 
 def is_idx(head: bytes) -> bool:
-    """Whether a file that begins so is an IDX file of unsigned bytes, gzipped or not."""
-    with_magic = _decompressed(head) if head.startswith(GZIP_MAGIC) else head
-    return with_magic[:4] in (IMAGES.to_bytes(4), LABELS.to_bytes(4))
+    """Whether a file whose contents begin so is an IDX file."""
+    return (
+        len(head) >= 4
+        and head[:2] == b"\0\0"
+        and head[2] in TYPES
+        and 1 <= head[3] <= MOST_DIMENSIONS
+    )
 
 
-def fields(folder: Path) -> dict[str, Field]:
-    """The four fields of the folder, headers checked. Raises DataError."""
-    found = find(folder)
-    missing = ["-".join(STEMS[name]) for name in STEMS if name not in found]
-    if missing:
-        raise DataError(
-            f"{folder}: four IDX files expected, gzipped or not; missing: {', '.join(missing)}"
-        )
-    return {
-        name: _field(path, IMAGES if name[0] == "x" else LABELS) for name, path in found.items()
-    }
+def arrays(path: Path) -> dict[str, Field]:
+    """The array of an IDX file, by the file's name, its header checked. Raises DataError."""
+    with blame(str(path), zlib.error), opened(path) as file:
+        head = file.read(4)
+        if not is_idx(head):
+            raise ValueError(f"an IDX file expected, found one that begins with 0x{head.hex()}")
+        numbers = file.read(4 * head[3])
+        if len(numbers) < 4 * head[3]:
+            raise ValueError(
+                f"an IDX header of {4 + 4 * head[3]} bytes expected, found {4 + len(numbers)}"
+            )
+        shape = tuple(np.frombuffer(numbers, ">u4").tolist())
+        dtype, stored = np.dtype(TYPES[head[2]]), path.stat().st_size
+        start = 4 + len(numbers)
+        total = start + math.prod(shape) * dtype.itemsize
+        if isinstance(file, gzip.GzipFile):
+            if total > LARGEST_RATIO * stored:
+                raise DataError(
+                    f"{path}: its header promises {total:,} bytes, more than {stored:,} stored "
+                    "bytes can hold: the file is damaged or cut short"
+                )
+        elif total != stored:
+            raise DataError(
+                f"{path}: {total:,} bytes expected for {shape}, found {stored:,}: "
+                "the file is damaged or cut short"
+            )
+    field = Field(str(path), shape, dtype, lambda: _pieces(path, start, dtype))
+    if dtype == TYPES[12] and shape[1:] == (QMNIST,):
+        field = mapped(field, (), dtype, lambda rows: rows[:, 0])
+    return {name_of(path): field}
 
 
-def _field(path: Path, magic: int) -> Field:
-    with blame(str(path)), path.open("rb") as file:
-        stored = file.read(STEP)
-        file_size = file.seek(0, 2)
-    gzipped = stored.startswith(GZIP_MAGIC)
-    with blame(str(path)):
-        shape, header_size = _header(_decompressed(stored) if gzipped else stored, magic)
-    field = Field(str(path), shape, np.dtype(np.uint8), lambda: _pieces(path, total, header_size))
-    total = header_size + field.size
-    if gzipped:
-        check_ratio(field.where, total, file_size)
-    elif total != file_size:
-        raise DataError(
-            f"{path}: {total:,} bytes expected for {shape}, found {file_size:,}: "
-            "the file is damaged or cut short"
-        )
-    return field
+def name_of(path: Path) -> str:
+    """The file's name without what says that it is gzipped."""
+    return path.name.removesuffix(".gz")
 
 
-def _header(head: bytes, magic: int) -> tuple[tuple[int, ...], int]:
-    """The shape, and the number of bytes before the first element. Raises ValueError."""
-    rank = magic & 0xFF
-    size = 4 + 4 * rank
-    if len(head) < size:
-        raise ValueError(f"an IDX header of {size} bytes expected, found {len(head)}")
-    numbers = [int.from_bytes(head[i:j]) for i, j in pairwise(range(0, size + 1, 4))]
-    if numbers[0] != magic:
-        raise ValueError(f"IDX magic number 0x{magic:08x} expected, found 0x{numbers[0]:08x}")
-    return tuple(numbers[1:]), size
-
-
-def _decompressed(head: bytes) -> bytes:
-    """The first bytes of a gzip file whose own header is among `head`; b"" if it is damaged."""
-    try:
-        return zlib.decompressobj(GZIP).decompress(head, 16)
-    except zlib.error:
-        return b""
-
-
-def _pieces(path: Path, total: int, header_size: int) -> Iterator[NDArray[Any]]:
-    skip = header_size
-    with blame(str(path)):
-        for piece in _contents(path, total):
-            yield np.frombuffer(piece, np.uint8)[skip:]
-            skip = max(0, skip - len(piece))
-
-
-def _contents(path: Path, total: int) -> Iterator[bytes]:
+def opened(path: Path) -> gzip.GzipFile | BufferedReader:
+    """The contents, decompressed where the file is gzipped."""
     with path.open("rb") as file:
-        stored = iter(lambda: file.read(STEP), b"")
-        gzipped = file.peek(2).startswith(GZIP_MAGIC)
-        yield from inflate(stored, total, GZIP) if gzipped else stored
+        gzipped = file.read(2) == GZIP
+    return gzip.open(path) if gzipped else path.open("rb")
+
+
+def _pieces(path: Path, start: int, dtype: np.dtype[np.generic]) -> Iterator[Values]:
+    """Reads on to the end of the file, where the gzip module compares its CRC-32."""
+    with blame(str(path), zlib.error), opened(path) as file:
+        file.read(start)
+        while piece := file.read(STEP):
+            yield np.frombuffer(piece, dtype)

@@ -68,6 +68,8 @@ def of_dataset(dataset: Dataset) -> Look:
     if dataset.image_shape is None:
         return Look(dtype, scale)
     images = dataset.x_train[:MEASURED].reshape(-1, *dataset.image_shape)
+    if images.ndim == 4:  # in colour: each channel as an image
+        images = np.moveaxis(images, 3, 1).reshape(-1, *dataset.image_shape[:2])
     borders = np.concatenate([np.median(border(some), axis=1) for some in pieces(images)])
     paper = float(np.median(borders))
     low, high = (

@@ -18,16 +18,23 @@ LETTERS = ((124_800, 20_800), (88_800, 14_800))
 
 
 def doubts(
-    x_train: NDArray[Any], y_train: NDArray[Any], n_test: int, shape: tuple[int, int] | None
+    x_train: NDArray[Any],
+    y_train: NDArray[Any],
+    names: tuple[str, ...],
+    n_test: int,
+    shape: tuple[int, ...] | None,
 ) -> tuple[str, ...]:
     """What speaks against upright images, a phrase each."""
-    if shape is None:
+    if shape is None or len(shape) != 2:
         return ()
     if shape == (28, 28) and (len(x_train), n_test) in LETTERS:
         return ("as many images as EMNIST's Letters, whose files are published transposed",)
-    ones = x_train[np.flatnonzero(y_train == 1)[:ONES]].reshape(-1, *shape).astype(np.float64)
-    if y_train.max() < 9 or not len(ones):
+    if "1" not in names or len(names) < 10:
         return ()
+    ones = x_train[np.flatnonzero(y_train == names.index("1"))[:ONES]]
+    if not len(ones):
+        return ()
+    ones = ones.reshape(-1, *shape).astype(np.float64)
     ink = np.abs(ones - np.median(ones))
     height, width = _spread(ink.sum(axis=2)), _spread(ink.sum(axis=1))
     if width <= LYING * height:

@@ -1,7 +1,8 @@
-"""Reading pictures that a person made: PNG, JPEG, CSV and NPY, from files that nobody vouches for.
+"""Reading pictures: PNG, JPEG and others, CSV and NPY, from files that nobody vouches for.
 
-The form is recognised by a file's first bytes. Sizes are checked before anything is decoded, and
-nothing is unpickled. What a damaged file makes a decoder raise becomes one line naming the file.
+The form is recognised by a file's first bytes. Sizes are checked before anything is decoded, by
+Pillow's own limit, and nothing is unpickled. What a damaged file makes a decoder raise becomes one
+line naming the file.
 """
 
 import codecs
@@ -9,16 +10,17 @@ import io
 import math
 import warnings
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from jaxnn.data.blame import blame
-from jaxnn.data.deflate import LARGEST_RATIO
+from jaxnn.data.folders import BEGINNINGS
 from jaxnn.data.framing import Pixels
 from jaxnn.data.look import Look
+from jaxnn.data.npy import NPY, header
 from jaxnn.errors import DataError
 
 LARGEST_FILE = 1 << 26
@@ -26,15 +28,13 @@ LARGEST_PICTURE = 1 << 26
 MOST_PICTURES = 10_000
 LONGEST_LINE, MOST_LINES = 1 << 20, 1 << 17
 
-#: Pixels that a byte of a file can stand for at most: deflate expands 1032 times and a pixel takes
-#: a bit at least; JPEG needs a bit for each block of 64.
-MOST_PER_BYTE = {"PNG": 8 * LARGEST_RATIO, "JPEG": 8 * 64}
+#: What Pillow is asked to read: the decoders that it has are many, and each can be attacked.
+DECODERS = ("PNG", "JPEG", "BMP", "PPM", "GIF")
 
 #: A decoded picture's longest side is brought below twice this many pixels.
 WORKING_SIZE = 256
 
 FORMS = "PNG, JPEG, CSV or NPY"
-PNG, JPEG, NPY = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"\x93NUMPY"
 
 
 class Picture(NamedTuple):
@@ -59,7 +59,7 @@ def read(path: Path, shape: tuple[int, int], look: Look | None = None) -> list[P
     with blame(str(path), Exception), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         content = _content(path)
-        if content.startswith((PNG, JPEG)):
+        if content.startswith(BEGINNINGS):
             stack = _decoded(content, shape)[np.newaxis]
             greys = [_shrunk(_image(stack[0]))]
         else:
@@ -91,9 +91,8 @@ def _decoded(content: bytes, shape: tuple[int, int]) -> NDArray[Any]:
     One that is larger than `shape` may be decoded at a smaller size, but not at that one.
     `verify` compares the checksums of a PNG, which decoding does not.
     """
-    image = _opened(content)
-    image.verify()
-    image = _opened(content)
+    _opened(io.BytesIO(content)).verify()
+    image = _opened(io.BytesIO(content))
     if max(image.size) > max(*shape, 2 * WORKING_SIZE):
         side = max(2 * max(shape), 2 * WORKING_SIZE)
         image.draft(None, (side, side))
@@ -110,25 +109,61 @@ def _image(values: NDArray[Any]) -> Image.Image:
     return Image.fromarray(values if values.dtype == np.uint8 else _unit(values))
 
 
-def _opened(content: bytes) -> Image.Image:
+def size_of(source: Path | BinaryIO) -> tuple[tuple[int, int], bool]:
+    """(width, height) as it is seen, and whether it is in colour, from the header alone.
+
+    Raises DataError.
+    """
+    where = str(source) if isinstance(source, Path) else "a picture"
+    with blame(where, Exception), _opened(source) as image:
+        w, h = image.size
+        turned = image.getexif().get(ORIENTATION, 1) >= QUARTER_TURNED
+        return ((h, w) if turned else (w, h)), _is_colour(image)
+
+
+def pixels(source: Path | BinaryIO, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """A picture of `shape`, (h, w) or (h, w, 3), scaled if it has another size. Or DataError."""
+    with (
+        blame(str(source) if isinstance(source, Path) else "a picture", Exception),
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("ignore")
+        with _opened(source) as opened:
+            image = ImageOps.exif_transpose(opened)
+            if image.mode.startswith(("I", "F")):  # 16 bits
+                image = Image.fromarray((np.asarray(image) // 257).clip(0, 255).astype(np.uint8))
+            if len(shape) == 2 and image.has_transparency_data:
+                image = _on_paper(image.convert("LA"))
+            image = image.convert("L" if len(shape) == 2 else "RGB")
+            if image.size != (shape[1], shape[0]):
+                image = image.resize((shape[1], shape[0]), Image.Resampling.BILINEAR)
+            return np.asarray(image)
+
+
+#: Exif's tag of the camera's orientation, of which half are by a quarter turn.
+ORIENTATION, QUARTER_TURNED = 0x0112, 5
+
+
+def _is_colour(image: Image.Image) -> bool:
+    if image.mode == "P" and image.palette:
+        palette = np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
+        return bool(np.ptp(palette, axis=1).any())
+    return image.mode in ("RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "LAB", "HSV", "PA")
+
+
+def _opened(source: Path | BinaryIO) -> Image.Image:
+    """Raises ValueError where Pillow finds that it is none, or takes it for a bomb."""
     try:
-        image = Image.open(io.BytesIO(content), formats=("PNG", "JPEG"))
-    except Image.DecompressionBombError:
-        raise _too_large() from None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            return Image.open(source, formats=DECODERS)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise ValueError(
+            f"a picture of at most {Image.MAX_IMAGE_PIXELS:,} pixels expected, found more"
+        ) from None
     except UnidentifiedImageError:
         raise ValueError("a PNG or JPEG picture expected, found a damaged header") from None
-    if math.prod(image.size) > LARGEST_PICTURE:
-        raise _too_large()
-    if math.prod(image.size) > MOST_PER_BYTE[image.format or "PNG"] * len(content):
-        raise ValueError(
-            f"its header promises {math.prod(image.size):,} pixels, more than {len(content):,} "
-            "bytes can hold: the file is damaged or cut short"
-        )
-    return image
-
-
-def _too_large() -> ValueError:
-    return ValueError(f"a picture of at most {LARGEST_PICTURE:,} pixels expected, found more")
 
 
 def _on_paper(image: Image.Image) -> Image.Image:
@@ -143,12 +178,8 @@ def _on_paper(image: Image.Image) -> Image.Image:
 def _npy(content: bytes) -> NDArray[Any]:
     """The array of an .npy file, once its header agrees with the file's length."""
     file = io.BytesIO(content)
-    readers = {
-        (1, 0): np.lib.format.read_array_header_1_0,
-        (2, 0): np.lib.format.read_array_header_2_0,
-    }
-    shape, by_columns, dtype = readers[np.lib.format.read_magic(file)](file)
-    if dtype.hasobject or dtype.kind not in "biuf":
+    shape, by_columns, dtype = header(file)
+    if dtype.kind not in "biuf":
         raise ValueError(f"an array of numbers expected, found {dtype}")
     found = len(content) - file.tell()
     if math.prod(shape) * dtype.itemsize != found:

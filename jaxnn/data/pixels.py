@@ -47,16 +47,17 @@ class Notation(NamedTuple):
 
 
 class Images(NamedTuple):
-    """Both sets as (N, n_x), 1 over what is white in them, and what is worth a word about that."""
+    """Both parts as (N, n_x), of which the test part may be missing, 1 over what is white in them,
+    and what is worth a word about that."""
 
     train: Values
-    test: Values
+    test: Values | None
     scale: float
     remarks: tuple[str, ...]
 
 
 def _black_and_white(values: Values) -> Values | None:
-    """Integers 0 and 1."""
+    """Integers 0 and 1, or truth values."""
     if not (values.min() >= 0 and values.max() <= 1):
         return None
     return values.astype(np.uint8) * np.uint8(255)
@@ -97,6 +98,10 @@ INTEGERS = (Notation(np.uint8, 255, _black_and_white), Notation(np.uint8, 1, _by
 FLOATS = (Notation(np.uint8, 255, _multiples), Notation(np.uint8, 1, _whole), NUMBERS)
 
 
+class OtherScaleError(DataError):
+    """The numbers are finite, but on no scale that pixels have."""
+
+
 class WrittenOtherwiseError(Exception):
     """The pixels are not in the notation that was tried."""
 
@@ -105,31 +110,36 @@ def _notations(dtype: np.dtype[Any]) -> tuple[Notation, ...]:
     return FLOATS if dtype.kind == "f" else INTEGERS
 
 
-def read_images(train: Field, test: Field, memory: int | None = None) -> Images:
-    """Both sets of images. Raises DataError, and StorageError where they are more than `memory` MiB
+def read_images(train: Field, test: Field | None = None, memory: int | None = None) -> Images:
+    """Both parts' images. Raises DataError, and StorageError where they are more than `memory` MiB
     (`memory.fits`) and the disk has no room for them either.
 
     The notation is that of the two sets together. It is tried on the pixels as they are read, and
     the file is read again in the next one if they are not written so.
     """
     for notation in _notations(train.dtype):
-        size = (train.size + test.size) * np.dtype(notation.dtype).itemsize
+        size = (train.size + (test.size if test else 0)) * np.dtype(notation.dtype).itemsize
         on_disk = not fits(size, memory)
         x_train = _read(train, notation, on_disk)
-        x_test = _read(test, notation, on_disk) if x_train is not None else None
-        if x_train is not None and x_test is not None:
-            _check_contrast(train, x_train)
+        if x_train is None:
+            continue
+        _check_contrast(train, x_train)
+        if test is None:
+            return _scaled(x_train, None, notation, "")
+        x_test = _read(test, notation, on_disk)
+        if x_test is not None:
             _check_contrast(test, x_test)
             return _scaled(x_train, x_test, notation, test.where)
-    raise _complaint(train, test)
+    raise _complaint(*(part for part in (train, test) if part))
 
 
-def _scaled(train: Values, test: Values, notation: Notation, where: str) -> Images:
-    """With the scale that the training part says. Raises DataError where the test part's is another
-    one."""
-    largest, in_test = float(train.max()), float(test.max())
+def _scaled(train: Values, test: Values | None, notation: Notation, where: str) -> Images:
+    """With the scale that the training part says. Raises OtherScaleError where the test part's is
+    another one."""
+    largest = float(train.max())
+    in_test = largest if test is None else float(test.max())
     if not largest / LIKE <= in_test <= largest * LIKE:
-        raise DataError(
+        raise OtherScaleError(
             f"{where}: the scale of the training part expected, which reaches "
             f"{largest / notation.unit:g}, found values up to {in_test / notation.unit:g}: "
             "bring both parts to one scale"
@@ -227,7 +237,8 @@ def _complaint(*fields: Field) -> DataError:
         if not (low >= 0 and high <= WHITES[-1])
     )
     hint = "; standardised images can be given as they were before that" if low < 0 else ""
-    return DataError(f"{field.where}: {EXPECTED}, found values from {low:g} to {high:g}{hint}")
+    message = f"{field.where}: {EXPECTED}, found values from {low:g} to {high:g}{hint}"
+    return (OtherScaleError if np.isfinite([low, high]).all() else DataError)(message)
 
 
 def _limits(field: Field) -> tuple[float, float]:

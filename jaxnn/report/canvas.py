@@ -93,7 +93,7 @@ def gallery(images: Sequence[NDArray[Any]], captions: Sequence[str], title: str)
     left = (width - columns * step_x) / 2
     for place, (image, caption) in enumerate(zip(images, captions, strict=True)):
         x, y = left + (place % columns + 0.5) * step_x, 0.65 + place // columns * step_y
-        wide, high = (TILE * length / max(image.shape) for length in image.shape[::-1])
+        wide, high = (TILE * side / max(image.shape[:2]) for side in image.shape[1::-1])
         extent = (x - wide / 2, x + wide / 2, y + high, y)
         axes.imshow(image, cmap="gray_r", vmin=0, vmax=1, interpolation="nearest", extent=extent)
         axes.text(x, y + TILE + 0.05, caption, ha="center", va="top")

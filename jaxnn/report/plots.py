@@ -37,6 +37,9 @@ PAIRS_SHOWN = 60
 UNITS_SHOWN = 64
 CLASSES_WITH_COUNTS = 20
 
+#: Letters of a class's name in a picture.
+NAME_SHOWN = 12
+
 CURVES, CONFUSION, MISTAKES, WEIGHTS, DISTORTIONS = (
     "curves.png", "confusion.png", "mistakes.png", "weights.png", "distortions.png",
 )  # fmt: skip
@@ -58,20 +61,21 @@ def draw_run(
     truth: Array,
     logits: Array,
     W1: Array,
-    image_shape: tuple[int, int] | None,
+    image_shape: tuple[int, ...] | None,
     distorted: tuple[Array, Array] | None = None,
+    class_names: Sequence[str] = (),
 ) -> Pictures:
     """Every picture of a finished run, in its folder.
 
-    images (n, n_x) are the test examples, `truth` (n,) their classes, `logits` (n, C) the network's
-    answers and W1 (n_1, n_x) its first layer; `distorted` are training examples (k, n_x) and what
-    distortions made of each (k, v, n_x), where there were any. Raises `StorageError`
-    where a file cannot be written.
+    images (n, n_x) are the test examples, `truth` (n,) their classes, which have the C names of
+    `class_names`, `logits` (n, C) the network's answers and W1 (n_1, n_x) its first layer;
+    `distorted` are training examples (k, n_x) and what distortions made of each (k, v, n_x), where
+    there were any. Raises `StorageError` where a file cannot be written.
     """
     probabilities, name = softmax(logits), short(name, 40)
     plans: dict[str, str | Callable[[], Figure]] = {
         CURVES: lambda: curves(history, name),
-        CONFUSION: lambda: confusion(truth, probabilities, name),
+        CONFUSION: lambda: confusion(truth, probabilities, name, class_names),
         MISTAKES: "the inputs are not the pixels of an image",
         WEIGHTS: "the inputs are not the pixels of an image",
     }
@@ -80,7 +84,7 @@ def draw_run(
         plans[DISTORTIONS] = lambda: distortions(originals, versions, name)
     if image_shape is not None:
         tests, units = images.reshape(-1, *image_shape), np.asarray(W1).reshape(-1, *image_shape)
-        plans[MISTAKES] = lambda: mistakes(tests, truth, probabilities, name)
+        plans[MISTAKES] = lambda: mistakes(tests, truth, probabilities, name, class_names)
         plans[WEIGHTS] = lambda: weights(units, name)
         if (probabilities.argmax(axis=1) == truth).all():
             plans[MISTAKES] = "the network made no mistake on the test set"
@@ -210,7 +214,9 @@ def heat_map(
     return figure
 
 
-def confusion(truth: Array, probabilities: Array, name: str) -> "Figure":
+def confusion(
+    truth: Array, probabilities: Array, name: str, class_names: Sequence[str] = ()
+) -> "Figure":
     """How often each class (row) was taken for each (column); coloured by the share of the row."""
     from matplotlib.colors import PowerNorm
 
@@ -233,18 +239,26 @@ def confusion(truth: Array, probabilities: Array, name: str) -> "Figure":
     bar.ax.set_yticklabels(["0%", "1%", "5%", "20%", "50%", "100%"])
     bar.set_label("share of the true class")
     axes.set(xlabel="predicted class", ylabel="true class")
-    _class_ticks(axes, n_classes)
+    _class_ticks(axes, class_names or [*map(str, range(n_classes))])
     if n_classes <= CLASSES_WITH_COUNTS:
         _write_counts(axes, counts, share)
     return figure
 
 
-def mistakes(images: Array, truth: Array, probabilities: Array, name: str) -> "Figure":
-    """The wrong answers that the network was surest of, with the truth; images are (n, h, w)."""
+def mistakes(
+    images: Array, truth: Array, probabilities: Array, name: str, class_names: Sequence[str] = ()
+) -> "Figure":
+    """The wrong answers that the network was surest of, with the truth; images are (n, h, w), or
+    (n, h, w, 3) in colour."""
     predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
     wrong = np.flatnonzero(predicted != truth)
     shown = wrong[np.argsort(-confidence[wrong], kind="stable")][:MISTAKES_SHOWN]
-    captions = [f"{truth[i]} read as {predicted[i]}\n{percent(confidence[i])}" for i in shown]
+    names = [
+        short(name, NAME_SHOWN) for name in class_names or map(str, range(len(probabilities[0])))
+    ]
+    captions = [
+        f"{names[truth[i]]} read as {names[predicted[i]]}\n{percent(confidence[i])}" for i in shown
+    ]
     title = (
         f"{name}: mistakes on the test set, {len(shown)} of {len(wrong):,}, most confident first\n"
         "what it is, what it was read as, and with what probability"
@@ -261,7 +275,9 @@ def distortions(originals: Array, versions: Array, name: str) -> "Figure":
 
 
 def weights(W1: Array, name: str) -> "Figure":
-    """Each hidden unit's weights (n_1, h, w) as the image that they look at; one scale for all."""
+    """Each hidden unit's weights (n_1, h, w) as the image that they look at; one scale for all.
+    Those of colours (n_1, h, w, 3) are shown by their mean."""
+    W1 = W1 if W1.ndim == 3 else W1.mean(axis=3)
     norms = np.linalg.norm(W1, axis=(1, 2))
     shown = np.sort(np.argsort(-norms, kind="stable")[:UNITS_SHOWN])
     sheet = _sheet(W1[shown])
@@ -337,12 +353,15 @@ def percent(probability: float) -> str:
     return "> 99.99%" if probability > 0.9999 else f"{probability:.2%}"
 
 
-def _class_ticks(axes: "Axes", n_classes: int) -> None:
+def _class_ticks(axes: "Axes", class_names: Sequence[str]) -> None:
+    n_classes = len(class_names)
     step = -(-n_classes // 60)
     ticks = np.arange(0, n_classes, step)
+    names = [short(class_names[int(tick)], NAME_SHOWN) for tick in ticks]
     size = 10 if n_classes <= CLASSES_WITH_COUNTS else 6
-    axes.set_xticks(ticks, map(str, ticks), fontsize=size, rotation=90 if n_classes > 30 else 0)
-    axes.set_yticks(ticks, map(str, ticks), fontsize=size)
+    upright = n_classes > 30 or max(map(len, names)) > 3
+    axes.set_xticks(ticks, names, fontsize=size, rotation=90 if upright else 0)
+    axes.set_yticks(ticks, names, fontsize=size)
     axes.grid(visible=False)
     axes.tick_params(length=0)
 

@@ -36,7 +36,7 @@ def member_accuracies(dataset: Dataset, config: Config, params: Params) -> list[
 def report(dataset: Dataset, test: Evaluation) -> Report:
     """The classification report of that evaluation."""
     predicted = np.asarray(test.logits).argmax(axis=1)
-    return classification_report(dataset.y_test, predicted, dataset.n_classes)
+    return classification_report(dataset.y_test, predicted, dataset.n_classes, dataset.class_names)
 
 
 def figures(

@@ -28,6 +28,7 @@ from filelock import FileLock, Timeout
 
 import jaxnn
 from jaxnn.data import Dataset, framing, look
+from jaxnn.data.named import NAMED
 from jaxnn.errors import CheckpointError, SettingError, StorageError, UsageError
 from jaxnn.io import arrayfile
 from jaxnn.io.files import append_line, write_bytes, write_json
@@ -71,11 +72,15 @@ def versions() -> dict[str, str]:
     }
 
 
-def describe(dataset: Dataset, argument: str) -> dict[str, Any]:
-    """The data as a run remembers it: where from, how much of what, and its SHA-256."""
+def describe(
+    dataset: Dataset, argument: str, reading: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """The data as a run remembers it: where from, how they were read (`Config.reading`), how much
+    of what, and its SHA-256."""
     images = look.of_dataset(dataset)
     frame = framing.of_dataset(dataset, images)
-    named = argument in ("mnist", "digits")
+    named = argument in (*NAMED, "digits")
+    by = dataset.standardisation
     return {
         "name": dataset.name,
         "argument": dataset.name
@@ -90,6 +95,10 @@ def describe(dataset: Dataset, argument: str) -> dict[str, Any]:
         "frame": frame.to_dict() if frame else None,
         "look": images.to_dict(),
         "sha256": dataset.fingerprint(),
+        "class_names": list(dataset.class_names),
+        "image_shape": list(dataset.image_shape) if dataset.image_shape else None,
+        "standardisation": by.to_dict() if by else None,
+        "reading": dict(reading or {}),
     }
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from jax import Array
 from numpy.typing import ArrayLike, NDArray
 
+from jaxnn.data.features import Standardisation
 from jaxnn.data.framing import Frame, like_mnist
 from jaxnn.data.look import Look
 from jaxnn.errors import CheckpointError, UsageError
@@ -53,6 +54,26 @@ class Trained(NamedTuple):
     result: dict[str, Any] | None
 
     @property
+    def standardisation(self) -> Standardisation | None:
+        """What plain features were standardised by; None where the inputs are pixels."""
+        noted = self.run.data.get("standardisation")
+        return Standardisation.from_dict(noted) if noted else None
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The C names of the classes, in the order of the network's outputs."""
+        data = self.run.data
+        return tuple(data.get("class_names") or map(str, range(data["n_classes"])))
+
+    @property
+    def image_shape(self) -> tuple[int, ...] | None:
+        """(h, w) of the images, (h, w, 3) in colour, or None where the inputs are no images."""
+        noted = self.run.data.get("image_shape", False)
+        if noted is False:  # an older run, which knew no colours
+            return self.frame.shape if self.frame else None
+        return tuple(noted) if noted else None
+
+    @property
     def config(self) -> Config:
         """What the network was trained with."""
         return self.run.config
@@ -86,6 +107,8 @@ class Trained(NamedTuple):
         return np.asarray(self.logits(X).argmax(axis=1), np.int32)
 
     def _in_unit(self, values: NDArray[Any]) -> NDArray[np.float32]:
+        if self.standardisation is not None:
+            return self.standardisation.applied(values)
         if self.look is not None:
             taken = self.look.taken(values)
         else:  # an older run has no record of a scale
@@ -184,4 +207,15 @@ def _frame(data: Mapping[str, Any]) -> Frame | None:
 
 
 def _look(data: Mapping[str, Any]) -> Look | None:
+    """How images look, if that was noted. Raises what `checked_notes` expects where this, or what
+    else is noted of the data, makes no sense."""
+    names, shape = data.get("class_names"), data.get("image_shape")
+    if names and (len(names) != data["n_classes"] or any(type(name) is not str for name in names)):
+        raise ValueError(f"{data['n_classes']} names of classes expected, found {names!r:.100}")
+    if shape and (len(shape) not in (2, 3) or math.prod(shape) != data["n_x"]):
+        raise ValueError(f"images of {data['n_x']} pixels expected, found {shape!r:.60}")
+    if data.get("standardisation"):
+        by = Standardisation.from_dict(data["standardisation"])
+        if by.mean.size != data["n_x"]:
+            raise ValueError(f"means of {data['n_x']} features expected, found {by.mean.size}")
     return Look.from_dict(data["look"]) if "look" in data else None

@@ -18,7 +18,10 @@ from jaxnn.training.declaration import (
     Numbers,
     Setting,
     Share,
+    Size,
+    Switch,
     Widths,
+    Words,
     declared,
     require,
     setting,
@@ -120,6 +123,41 @@ class Config:
         TRAINING,
         "of the initial weights and the shuffling: the same seed gives the same run",
         synonyms=("random_state", "random_seed"),
+    )
+    test: float | None = declared(
+        None,
+        Share(),
+        DATA,
+        "where the data have no test part, so many of their examples, or such a fraction of them, "
+        "drawn by `seed` from every class in its proportion",
+        unset="0.2",
+    )
+    keys: tuple[str, ...] | None = declared(
+        None,
+        Words(8, "KEY"),
+        DATA,
+        "which arrays or columns to take where their names do not tell: x=faces y=person, y=1 for "
+        "a table's first column, x_train=A y_train=B x_test=C y_test=D; or a word that chooses "
+        "one of several sets: letters",
+        unset="found by their names",
+    )
+    size: tuple[int, int] | None = declared(
+        None,
+        Size(Integers(1, 4096, unit="pixels")),
+        DATA,
+        "scale pictures in files to this size",
+        unset="their own",
+    )
+    grey: bool = declared(
+        False, Switch(), DATA, "take colour pictures in grey", unset="all channels"
+    )
+    features: bool = declared(
+        False,
+        Switch(),
+        DATA,
+        "take rows of numbers as plain features, standardised from the training part, though they "
+        "could be pixels",
+        unset="as they look",
     )
     validation: float | None = declared(
         None,
@@ -247,7 +285,7 @@ class Config:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it: tuples are lists there."""
-        return {**asdict(self), "n_h": list(self.n_h)}
+        return {n: list(v) if isinstance(v, tuple) else v for n, v in asdict(self).items()}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Config":
@@ -259,6 +297,10 @@ class Config:
         if values.get("lr", 0) is None:
             require("lr", SETTINGS["lr"].kind, None)
         return cls(**values)
+
+    def reading(self) -> dict[str, Any]:
+        """How the data are read, as `jaxnn.data.load` takes it."""
+        return {name: getattr(self, name) for name in (*READING, "seed")}
 
     def beyond(self) -> dict[str, Any]:
         """What the run has beyond the document."""
@@ -309,7 +351,7 @@ class Config:
             )
         return asked
 
-    def require_data(self, n_train: int, n_x: int, image_shape: tuple[int, int] | None) -> None:
+    def require_data(self, n_train: int, n_x: int, image_shape: tuple[int, ...] | None) -> None:
         """Raises `SettingError` unless so many training examples of so many inputs will do."""
         if (self.elastic or self.affine) and image_shape is None:
             raise SettingError(
@@ -371,6 +413,9 @@ def _require_company(config: Config, names: Container[str]) -> None:
         if need.of in names and not need.met(config):
             raise SettingError(f"`{need.of}`: expected {need.needs} as well, {need.why}")
 
+
+#: What says how data are read.
+READING = ("test", "keys", "size", "grey", "features")
 
 #: What a sweep takes several values of; the last one varies fastest.
 AXES = ("n_h", "activation", "batch_size", "lr", "beta")

@@ -170,6 +170,69 @@ class Widths:
 
 
 @dataclass(frozen=True)
+class Switch:
+    """On, or else off. Its flag alone is on."""
+
+    expected: str = "true or false"
+    notation: str = ""
+    placeholder: str = ""
+
+    def parsed(self, text: str) -> bool:
+        if text.lower() not in ("true", "false"):
+            raise ValueError
+        return text.lower() == "true"
+
+    def checked(self, value: Any) -> bool:
+        if not isinstance(value, bool):
+            raise ValueError
+        return value
+
+
+@dataclass(frozen=True)
+class Size:
+    """The height and width of a picture, each in `each`."""
+
+    each: Integers
+    notation: str = ", such as 28 or 28x20"
+    placeholder: str = "N|HxW"
+
+    @property
+    def expected(self) -> str:
+        return f"a height and a width from {self.each.low} to {self.each.high}"
+
+    def parsed(self, text: str) -> tuple[int, ...]:
+        sides = tuple(map(int, text.replace("x", " ").split()))
+        return sides * 2 if len(sides) == 1 else sides
+
+    def checked(self, value: Any) -> tuple[int, int]:
+        listed = isinstance(value, Sequence) and not isinstance(value, str | bytes)
+        if not listed or len(value) != 2:
+            raise ValueError
+        return self.each.checked(value[0]), self.each.checked(value[1])
+
+
+@dataclass(frozen=True)
+class Words:
+    """Up to `most` words, one at least."""
+
+    most: int
+    placeholder: str
+    expected: str = "words"
+    notation: str = ""
+
+    def parsed(self, text: str) -> tuple[str, ...]:
+        return tuple(text.split())
+
+    def checked(self, value: Any) -> tuple[str, ...]:
+        listed = isinstance(value, Sequence) and not isinstance(value, str | bytes)
+        if not listed or not 0 < len(value) <= self.most:
+            raise ValueError
+        if not all(isinstance(word, str) for word in value):
+            raise ValueError
+        return tuple(value)
+
+
+@dataclass(frozen=True)
 class Folder:
     """A path."""
 
@@ -254,7 +317,9 @@ def _hint(kind: Kind[Any], value: Any) -> str:
 
 
 def spelled(value: Any) -> str:
-    """A value as it is typed after its flag."""
+    """A value as it is typed after its flag; nothing where the flag alone says it."""
+    if isinstance(value, bool):
+        return "" if value else "off"
     return (" ".join(map(str, value)) or "0") if isinstance(value, tuple) else str(value)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import optax
 from jax import Array
 
-from jaxnn.data import Dataset
+from jaxnn.data import Dataset, look
 from jaxnn.data.augmentation import Distortion
 from jaxnn.nn.activations import ACTIVATIONS, Activation, sigmoid
 from jaxnn.nn.mlp import Params
@@ -109,8 +109,9 @@ class Program:
     """What is compiled in, by default the document's. Equal ones run the same compiled program.
 
     activation: of the hidden layers. optimiser: called with `Hyperparameters.optimiser`.
-    batch_size: examples per step of an epoch. image_shape: (height, width), which distortions take
-    a row for. teacher_activation: of the hidden layers of a teacher.
+    batch_size: examples per step of an epoch. image_shape: (height, width), or (height, width, 3),
+    which distortions take a row for. paper: how bright they leave what was outside of an image,
+    where white is 1. teacher_activation: of the hidden layers of a teacher.
 
     transposed: how the state lies in memory from step to step of an epoch, no more: each matrix as
     W.T, so that X Wᵀ runs along the rows of both. It pays for small products.
@@ -119,22 +120,25 @@ class Program:
     activation: Activation = sigmoid
     optimiser: Optimiser = momentum
     batch_size: int = 64
-    image_shape: tuple[int, int] | None = None
+    image_shape: tuple[int, ...] | None = None
     teacher_activation: Activation = sigmoid
     transposed: bool = False
+    paper: float = 0.0
 
     @classmethod
     def of(cls, config: Config, dataset: Dataset, teacher: Teacher | None = None) -> "Program":
         """The program of a configuration on such data."""
         width = (*config.n_h, dataset.n_classes)[0]
+        distorted = bool(config.elastic or config.affine)
         multiplications = config.batch_size * dataset.n_x * width
         return cls(
             activation=ACTIVATIONS[config.activation],
             optimiser=optimiser_of(config),
             batch_size=config.batch_size,
-            image_shape=dataset.image_shape if config.elastic or config.affine else None,
+            image_shape=dataset.image_shape if distorted else None,
             teacher_activation=ACTIVATIONS[teacher.activation] if teacher else sigmoid,
             transposed=SMALL[0] <= multiplications <= SMALL[1],
+            paper=look.of_dataset(dataset).paper if distorted else 0.0,
         )
 
     def in_memory(self, tree: Any) -> Any:

@@ -170,7 +170,7 @@ def _step(
     if hyper.distortion is not None:
         if distorting is None or program.image_shape is None:
             raise ValueError("distortions draw from a key and need image_shape: expected both")
-        X = distort(distorting, X, program.image_shape, hyper.distortion)
+        X = distort(distorting, X, program.image_shape, hyper.distortion, program.paper)
     targets = targets_of(hyper, X, Y, program.teacher_activation)
     params = lay(state.params)
     grads = lay(objective_gradient(params, X, targets, hyper, dropping, program.activation))

@@ -1,15 +1,12 @@
 """What `fuzz.py` tries: every reader, with honest files and with what lies behind checksums."""
 
-import atexit
 import gzip
 import io
 import json
-import subprocess
-import sys
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -64,10 +61,13 @@ def idx_bytes(array: Any) -> bytes:
 
 def idx(name: str, gzipped: bool) -> Target:
     """One of the four files is mutated: as it is, in a gzip file of its own, or gzipped."""
-    from jaxnn.data.idx import STEMS
-
     honest = {field: idx_bytes(array) for field, array in arrays().items()}
-    files = {field: "-".join(stem) for field, stem in STEMS.items()}
+    files = {
+        "x_train": "train-images-idx3-ubyte",
+        "y_train": "train-labels-idx1-ubyte",
+        "x_test": "t10k-images-idx3-ubyte",
+        "y_test": "t10k-labels-idx1-ubyte",
+    }
 
     def place(folder: Path, content: bytes) -> None:
         for field, whole in honest.items():
@@ -109,6 +109,96 @@ def npz_member(name: str) -> Target:
     return Target([honest[name]], place, partial(fingerprint, "a.npz"))
 
 
+def npy_files() -> Target:
+    """One of four .npy files in a folder."""
+    import numpy as np
+
+    honest = {}
+    for field, array in arrays().items():
+        file = io.BytesIO()
+        np.save(file, array)
+        honest[f"{field}.npy"] = file.getvalue()
+
+    def place(folder: Path, content: bytes) -> None:
+        for name, whole in honest.items():
+            write(name, folder, content if name == "x_test.npy" else whole)
+
+    return Target([honest["x_test.npy"]], place, partial(fingerprint, "."))
+
+
+def csv(header: bool) -> Target:
+    """A table of whole numbers with a header, or of fractions and words without one."""
+    lines = ["label,pixel0,pixel1,pixel2"] if header else []
+    for i in range(12):
+        cells = (str(i % 3), i, 7 * i, 255) if header else ("abc"[i % 3], i / 3, -i, "1e2")
+        lines.append(",".join(map(str, cells)))
+    seed = ("\n".join(lines) + "\n").encode()
+    return Target([seed], partial(write, "a.csv"), partial(fingerprint, "a.csv"))
+
+
+def matlab(version_73: bool) -> Target:
+    import h5py
+    from scipy.io import savemat
+
+    from jaxnn.data import hdf5 as reader
+
+    with tempfile.TemporaryDirectory() as place:
+        path = Path(place, "a.mat")
+        if version_73:
+            with h5py.File(path, "w", userblock_size=512) as file:
+                for name, array in arrays().items():
+                    file[name] = array.T
+            content = path.read_bytes()
+            seed = b"MATLAB 7.3 MAT-file".ljust(128) + content[128:]
+        else:
+            savemat(path, arrays())
+            seed = path.read_bytes()
+    library = shared_library()
+    reader.Library = lambda: library  # type: ignore[assignment,misc]
+    return Target([seed], partial(write, "a.mat"), partial(fingerprint, "a.mat"))
+
+
+def parquet() -> Target:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    from PIL import Image
+
+    cells = []
+    for pixels in arrays()["x_train"]:
+        picture = io.BytesIO()
+        Image.fromarray(pixels).save(picture, "PNG")
+        cells.append({"bytes": picture.getvalue()})
+    file = io.BytesIO()
+    pq.write_table(pa.table({"image": cells, "label": arrays()["y_train"]}), file)
+    seed = file.getvalue()
+    return Target([seed], partial(write, "a.parquet"), partial(fingerprint, "a.parquet"))
+
+
+def libsvm() -> Target:
+    lines = [f"{i % 3} 1:{i / 4} 3:-{i}.5 5:2" for i in range(12)]
+    seed = ("\n".join(lines) + "\n").encode()
+    return Target([seed], partial(write, "a.libsvm"), partial(fingerprint, "a.libsvm"))
+
+
+def folder_of_pictures() -> Target:
+    """One picture among those of three classes."""
+    from PIL import Image
+
+    def png(pixels: Any) -> bytes:
+        file = io.BytesIO()
+        Image.fromarray(pixels).save(file, "PNG")
+        return file.getvalue()
+
+    honest = [png(pixels) for pixels in arrays()["x_train"]]
+
+    def place(folder: Path, content: bytes) -> None:
+        for number, whole in enumerate(honest):
+            (folder / "a" / f"class {number % 3}").mkdir(parents=True, exist_ok=True)
+            write(f"a/class {number % 3}/{number}.png", folder, content if number == 5 else whole)
+
+    return Target([honest[5]], place, partial(fingerprint, "a"))
+
+
 def hdf5(compressed: bool) -> Target:
     """The library stays in a process of its own, but in one for many files."""
     import h5py
@@ -126,78 +216,28 @@ def hdf5(compressed: bool) -> Target:
             return path.read_bytes()
 
     seeds = [written(libver) for libver in ("latest", "earliest")]
-    reader._ask = Library()
+    library = shared_library()
+    reader.Library = lambda: library  # type: ignore[assignment,misc]
     read = partial(fingerprint, "a.hdf5")
     return Target(seeds, partial(write, "a.hdf5"), read, one_change_checked=compressed)
 
 
-class Library:
-    """`jaxnn.data.hdf5_layout` for one file after the other; a crash or hang is a refusal."""
+def shared_library() -> Any:
+    """The HDF5 library's process for one file after the other. A damaged file can leak memory, of
+    which the process has 4 GiB: it is another one after many files."""
+    from jaxnn.data.hdf5 import Library
 
-    PROGRAM = """\
-import sys
-from jaxnn.data import hdf5_layout
-for line in sys.stdin:
-    hdf5_layout.main(*line.rstrip("\\n").split("\\t"))
-    print(flush=True)
-"""
-    #: A damaged file can leak memory, of which the process has 4 GiB.
-    FILES = 20_000
-    SECONDS = 10.0
+    class Shared(Library):
+        FILES = 20_000
+        files = 0
 
-    process: subprocess.Popen[str] | None = None
-    files = 0
+        def listed(self, path: Path) -> Any:
+            self.files += 1
+            if self.files % self.FILES == 0:
+                self.end()
+            return super().listed(path)
 
-    def __call__(self, path: Path, program: tuple[str, ...]) -> dict[str, Any]:
-        from jaxnn.data.field import NAMES
-
-        if self.process is None or self.files == self.FILES:
-            self.end()
-            self.process, self.files = self.started(), 0
-        self.files += 1
-        assert self.process.stdin
-        assert self.process.stdout
-        with self.time_limit(self.process):
-            self.process.stdin.write("\t".join([str(path), *NAMES]) + "\n")
-            self.process.stdin.flush()
-            line = self.process.stdout.readline()
-        try:
-            answer = json.loads(line)
-        except ValueError:
-            self.end()
-            raise DataError(f"{path}: the HDF5 library crashes or hangs on this file") from None
-        if "error" in answer:
-            raise DataError(f"{path}: {answer['error']}")
-        layouts: dict[str, Any] = answer["layout"]
-        return layouts
-
-    def started(self) -> subprocess.Popen[str]:
-        atexit.register(self.end)
-        return subprocess.Popen(
-            [sys.executable, "-c", self.PROGRAM],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
-
-    def end(self) -> None:
-        if self.process:
-            self.process.kill()
-            self.process.communicate()
-            self.process = None
-            atexit.unregister(self.end)
-
-    @contextmanager
-    def time_limit(self, process: subprocess.Popen[str]) -> Iterator[None]:
-        from threading import Timer
-
-        timer = Timer(self.SECONDS, process.kill)
-        timer.start()
-        try:
-            yield
-        finally:
-            timer.cancel()
+    return Shared()
 
 
 def parameters() -> tuple[Mapping[str, Any], Mapping[str, Any]]:
@@ -349,8 +389,16 @@ TARGETS: dict[str, Callable[[], Target]] = {
     "run-notes": run_notes,
     "checkpoint": checkpoint_notes,
     "result-json": result,
+    "npy": npy_files,
+    "csv": partial(csv, header=True),
+    "csv-words": partial(csv, header=False),
+    "matlab-v5": partial(matlab, version_73=False),
+    "matlab-v7.3": partial(matlab, version_73=True),
+    "parquet": parquet,
+    "libsvm": libsvm,
+    "folder": folder_of_pictures,
     "png": partial(image, "PNG", b"\x89PNG"),
     "jpeg": partial(image, "JPEG"),
-    "csv": partial(image, "CSV"),
-    "npy": partial(image, "NPY"),
+    "picture-csv": partial(image, "CSV"),
+    "picture-npy": partial(image, "NPY"),
 }

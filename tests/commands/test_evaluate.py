@@ -130,7 +130,11 @@ class TestOtherData:
         ("form", "message"),
         [
             ({"n_x": 49}, "expected 64 inputs per example as the run had, found 49"),
-            ({"n_classes": 11}, "expected at most 10 classes as the run had, found 11"),
+            (
+                {"n_classes": 11},
+                "expected classes among the 10 that the run had (0, 1, 2, 3, 4, 5, 6, 7, …), "
+                "found 10",
+            ),
         ],
     )
     def test_of_another_form_is_refused(self, run, evaluate, make, form, message):

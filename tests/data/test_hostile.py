@@ -8,13 +8,11 @@ import tracemalloc
 import zipfile
 import zlib
 
+import h5py
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from jaxnn.data import DataError, hdf5, hdf5_layout, load
-from jaxnn.data.deflate import GZIP, ZLIB, inflate
+from jaxnn.data import DataError, hdf5, load
 
 from ..data_files import (
     IDX_NAMES,
@@ -30,20 +28,15 @@ from ..data_files import (
 )
 
 
+@pytest.fixture(scope="module")
+def library():
+    return hdf5.Library()
+
+
 @pytest.fixture
-def layout_in_process(monkeypatch):
-    """The HDF5 library without its child process, which would take an hour for ten thousand files.
-
-    None of the files here makes the library crash, because it reads metadata only.
-    """
-
-    def ask(path, program):
-        try:
-            return json.loads(json.dumps(hdf5_layout.layout(str(path), list(hdf5.NAMES))))
-        except Exception as error:
-            raise DataError(f"{path}: {error}") from error
-
-    monkeypatch.setattr(hdf5, "_ask", ask)
+def one_process(monkeypatch, library):
+    """The HDF5 library in one process for all files: to start it for each would take an hour."""
+    monkeypatch.setattr(hdf5, "Library", lambda: library)
 
 
 @pytest.mark.parametrize("gz", [False, True])
@@ -107,7 +100,7 @@ def write_checked(path, options):
         {n: y for n, y in a.items() if n.startswith("y")},
         **options | columns,
     )
-    with hdf5_layout.h5py.File(path, "r+") as file, hdf5_layout.h5py.File(extra) as labels:
+    with h5py.File(path, "r+") as file, h5py.File(extra) as labels:
         for name in labels:
             labels.copy(name, file)
     return path
@@ -117,13 +110,13 @@ def write_checked(path, options):
 def small_hdf5(tmp_path):
     """In the newest format, which needs a quarter of the bytes."""
     path = tmp_path / "set.hdf5"
-    with hdf5_layout.h5py.File(path, "w", libver="latest") as file:
+    with h5py.File(path, "w", libver="latest") as file:
         for name, array in as_document(arrays()).items():
             file.create_dataset(name, data=array, chunks=array.shape, compression="gzip")
     return path
 
 
-def test_flipped_bytes_of_a_small_hdf5(small_hdf5, layout_in_process):
+def test_flipped_bytes_of_a_small_hdf5(small_hdf5, one_process):
     """Where every chunk is compressed, no flipped byte goes unseen or changes a pixel."""
     right = load(str(small_hdf5)).fingerprint()
     found = outcomes(small_hdf5, small_hdf5, flips(small_hdf5.read_bytes(), step=5))
@@ -131,13 +124,13 @@ def test_flipped_bytes_of_a_small_hdf5(small_hdf5, layout_in_process):
     assert set(found) == {"refused", right}
 
 
-def test_every_truncation_of_a_small_hdf5(small_hdf5, layout_in_process):
+def test_every_truncation_of_a_small_hdf5(small_hdf5, one_process):
     found = outcomes(small_hdf5, small_hdf5, truncations(small_hdf5.read_bytes()))
     assert set(found) == {"refused"}
 
 
 @pytest.mark.parametrize("options", HDF5)
-def test_flipped_bytes_in_hdf5(options, tmp_path, layout_in_process):
+def test_flipped_bytes_in_hdf5(options, tmp_path, one_process):
     """The same in the format that is usual, whose files are large. (All bits take minutes:
     `python scripts/campaigns/fuzz.py --exhaustive`; the stride visits every part of the file.)"""
     path = write_checked(tmp_path / "set.hdf5", HDF5[options])
@@ -146,7 +139,7 @@ def test_flipped_bytes_in_hdf5(options, tmp_path, layout_in_process):
     assert set(found) == {"refused", right}
 
 
-def test_truncated_hdf5(tmp_path, layout_in_process):
+def test_truncated_hdf5(tmp_path, one_process):
     path = write_checked(tmp_path / "set.hdf5", HDF5["compressed"])
     assert set(outcomes(path, path, truncations(path.read_bytes(), step=53))) == {"refused"}
 
@@ -162,20 +155,11 @@ def test_hdf5_metadata_in_a_child(tmp_path):
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such limits")
 def test_the_hdf5_library_is_limited_in_memory():
     program = (
-        "import resource as r, sys; from jaxnn.data import hdf5_layout; hdf5_layout.main('');"
+        "import resource as r, sys; from jaxnn.data import hdf5_reader as h; h._limit_memory();"
         "print([r.getrlimit(kind)[0] for kind in (r.RLIMIT_AS, r.RLIMIT_CORE)], file=sys.stderr)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
     assert json.loads(done.stderr) == [4 << 30, 0]
-
-
-def test_hdf5_chunks_must_not_overlap(tmp_path, layout_in_process, monkeypatch):
-    path = write_hdf5(tmp_path / "set.hdf5", arrays())
-    answer = hdf5._ask(path, ())
-    answer["y_test"]["extents"][0][0] = answer["y_train"]["extents"][0][0] + 1
-    monkeypatch.setattr(hdf5, "_ask", lambda *_: answer)
-    with pytest.raises(DataError, match=r"set\.hdf5: the chunk at byte .* runs into"):
-        load(str(path))
 
 
 BOMB = gzip.compress(bytes(50_000_000), mtime=0)
@@ -201,7 +185,7 @@ def test_a_gzip_bomb_in_place_of_images(tmp_path):
     write_idx(tmp_path, arrays(), gz=True)
     honest = idx_bytes(arrays()["x_train"])
     (tmp_path / f"{IDX_NAMES['x_train']}.gz").write_bytes(gzip.compress(honest + bytes(50_000_000)))
-    assert peak_memory(lambda: refuse(tmp_path, "196 bytes expected after")) < 2_000_000
+    assert peak_memory(lambda: refuse(tmp_path, "180 pixels expected, found")) < 2_000_000
     boast = honest[:4] + (12).to_bytes(4) + (50_000).to_bytes(4) + (3_500).to_bytes(4)
     (tmp_path / f"{IDX_NAMES['x_train']}.gz").write_bytes(gzip.compress(boast + bytes(999)))
     assert peak_memory(lambda: refuse(tmp_path, "promises 2,100,000,016 bytes")) < 2_000_000
@@ -215,7 +199,7 @@ def test_a_zip_bomb(tmp_path):
     ):
         for name in whole.namelist():
             bomb.writestr(name, whole.read(name) + bytes(50_000_000) * (name == "x_test.npy"))
-    refuse_bomb = lambda: refuse(tmp_path / "bomb.npz", "x_test: 233 bytes expected")  # noqa: E731
+    refuse_bomb = lambda: refuse(tmp_path / "bomb.npz", "x_test: 105 bytes expected")  # noqa: E731
     assert peak_memory(refuse_bomb) < 2_000_000
 
 
@@ -231,8 +215,8 @@ def test_a_zip_directory_that_agrees_with_an_absurd_header(tmp_path):
 
 
 def test_an_hdf5_chunk_that_cannot_hold_what_it_promises(tmp_path):
-    path = write_hdf5(tmp_path / "set.hdf5", {n: a for n, a in arrays().items() if n != "x_train"})
-    with hdf5_layout.h5py.File(path, "r+") as file:
+    path = write_hdf5(tmp_path / "set.hdf5", {n: a for n, a in arrays().items() if n == "y_train"})
+    with h5py.File(path, "r+") as file:
         shape = (12, 50_000_000)
         x = file.create_dataset("x_train", shape, np.uint8, chunks=shape, compression="gzip")
         x.id.write_direct_chunk((0, 0), zlib.compress(bytes(999)))
@@ -244,36 +228,15 @@ def test_a_fletcher32_checksum_is_verified(tmp_path):
     content = path.read_bytes()
     at = content.index(arrays()["x_train"].tobytes())
     path.write_bytes(content[:at] + b"\x01" + content[at + 1 :])
-    refuse(path, "x_train: a chunk's fletcher32 checksum differs")
+    refuse(path, "x_train: .*read data")
 
 
 def test_an_hdf5_bomb(tmp_path):
     """A chunk that decompresses to more than its shape can hold."""
-    with hdf5_layout.h5py.File(tmp_path / "set.hdf5", "w") as file:
+    with h5py.File(tmp_path / "set.hdf5", "w") as file:
         for name, array in as_document(arrays()).items():
             dataset = file.create_dataset(name, data=array, chunks=array.shape, compression="gzip")
             content = zlib.compress(bytes(50_000_000))
             dataset.id.write_direct_chunk((0, 0), content)
     path = tmp_path / "set.hdf5"
-    assert peak_memory(lambda: refuse(path, "48 bytes expected after decomp")) < 2_000_000
-
-
-@pytest.mark.parametrize("wbits", [GZIP, ZLIB])
-@given(content=st.binary(max_size=300), cut=st.integers(1, 40), size=st.integers(0, 300))
-def test_inflate(wbits, content, cut, size):
-    """However the stream is cut into pieces, and only if it has the expected size."""
-    packer = zlib.compressobj(wbits=wbits)
-    stream = packer.compress(content) + packer.flush()
-    pieces = [stream[i : i + cut] for i in range(0, len(stream), cut)]
-    assert b"".join(inflate(pieces, len(content), wbits)) == content
-    wrong = [(pieces, size + (size >= len(content))), (pieces[:-1], len(content))]
-    for stored, expected in [*wrong, ([*pieces, b"\0"], len(content))]:
-        with pytest.raises(ValueError, match="bytes"):
-            list(inflate(stored, expected, wbits))
-
-
-def test_inflate_in_large_steps():
-    content = np.random.default_rng(0).integers(0, 4, 1_000_000, np.uint8).tobytes()
-    pieces = list(inflate([zlib.compress(content)], len(content), ZLIB))
-    assert b"".join(pieces) == content
-    assert len(pieces) > 10
+    assert peak_memory(lambda: refuse(path, "bytes in a chunk expected, found others")) < 2_000_000

@@ -79,7 +79,8 @@ def test_the_first_place_wins(home, monkeypatch):
     (home / "mine" / IDX_NAMES["y_train"]).unlink()
     dataset, (notice,) = found()
     assert dataset.source == str(cache_dir())
-    assert f"missing: {IDX_NAMES['y_train']}; {cache_dir()} is used in its place" in notice
+    assert f"missing: {IDX_NAMES['y_train']}; found: " in notice
+    assert notice.endswith(f"; {cache_dir()} is used in its place")
 
 
 def test_the_variable_may_name_a_file(home, monkeypatch):
