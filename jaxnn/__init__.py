@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from jaxnn.data import Dataset as Dataset
     from jaxnn.data import load as _load_data
     from jaxnn.errors import JaxnnError as JaxnnError
+    from jaxnn.estimator import MLPClassifier as MLPClassifier
+    from jaxnn.estimator import fit as fit
     from jaxnn.gradcheck.check import check_gradients as check_gradients
     from jaxnn.gradcheck.report import GradientReport as GradientReport
     from jaxnn.gradcheck.testing import assert_gradients as assert_gradients
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     from jaxnn.nn.mlp import init_params as init_params
     from jaxnn.nn.mlp import loss as loss
     from jaxnn.nn.optimisers import momentum as momentum
+    from jaxnn.runs.parameters import load_params as load_params
+    from jaxnn.runs.parameters import save_params as save_params
     from jaxnn.runs.trained import load as load
     from jaxnn.training.config import Config as Config
     from jaxnn.training.evaluation import evaluate as evaluate
@@ -43,6 +47,7 @@ _HOME = {
     "GradientReport": "gradcheck.report:GradientReport",
     "Hyperparameters": "training.program:Hyperparameters",
     "JaxnnError": "errors:JaxnnError",
+    "MLPClassifier": "estimator:MLPClassifier",
     "Program": "training.program:Program",
     "TrainState": "training.step:TrainState",
     "assert_gradients": "gradcheck.testing:assert_gradients",
@@ -52,13 +57,16 @@ _HOME = {
     "check_vjp": "gradcheck.vjp:check_vjp",
     "evaluate": "training.evaluation:evaluate",
     "feed_forward": "nn.mlp:feed_forward",
+    "fit": "estimator:fit",
     "gradient": "nn.mlp:gradient",
     "init_params": "nn.mlp:init_params",
     "init_state": "training.step:init_state",
     "load": "runs.trained:load",
     "load_data": "data:load",
+    "load_params": "runs.parameters:load_params",
     "loss": "nn.mlp:loss",
     "momentum": "nn.optimisers:momentum",
+    "save_params": "runs.parameters:save_params",
     "train_epoch": "training.step:train_epoch",
     "train_epochs": "training.loop:train_epochs",
     "train_step": "training.step:train_step",

@@ -22,12 +22,14 @@ def known(tmp_path_factory):
     params = jaxnn.init_params(jax.random.key(0), (784, 64, 10))
     X = jax.random.uniform(jax.random.key(1), (32, 784))
     Y = jax.nn.one_hot(jnp.arange(32) % 10, 10)
-    run = trained_run.finished(tmp_path_factory.mktemp("examples") / "run")
+    folder = tmp_path_factory.mktemp("examples")
+    run = trained_run.finished(folder / "run")
     return {"jaxnn": jaxnn, "jax": jax, "jnp": jnp, "np": np} | {
         "params": params,
         "X": X,
         "Y": Y,
         "run": run,
+        "folder": folder,
     }
 
 

@@ -23,6 +23,7 @@ STOREYS = (
     "training",
     "runs",
     "report",
+    "estimator",
     "commands",
 )
 

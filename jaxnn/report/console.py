@@ -101,12 +101,12 @@ def epochs(steps: Iterable[Snapshot], total: int, done: int) -> Iterator[Snapsho
 
 
 def _line(record: Record, total: int) -> str:
-    held_out = "validation" if "validation_loss" in record else "test"
+    parts = [part for part in ("train", "validation", "test") if f"{part}_loss" in record]
+    losses = ", ".join(f"{part} {record[f'{part}_loss']:.4f}" for part in parts)
+    accuracies = ", ".join(f"{part} {record[f'{part}_accuracy']:.2%}" for part in parts)
     return (
-        f"epoch {record['epoch']:>{len(str(total))}}/{total}"
-        f"   loss: train {record['train_loss']:.4f}, {held_out} {record[f'{held_out}_loss']:.4f}"
-        f"   accuracy: train {record['train_accuracy']:.2%}, "
-        f"{held_out} {record[f'{held_out}_accuracy']:.2%}   {record['seconds']:.2f} s"
+        f"epoch {record['epoch']:>{len(str(total))}}/{total}   loss: {losses}   "
+        f"accuracy: {accuracies}   {record['seconds']:.2f} s"
     )
 
 
