@@ -154,6 +154,7 @@ def test_without_a_checkout_a_notebook_goes_on_with_the_module(tmp_path, monkeyp
     assert told.endswith(f" -m jaxnn train --resume {tmp_path}")
 
 
+@pytest.mark.slow
 def test_an_interruption_ends_it_as_it_does_the_script(tmp_path):
     """It saves, says how to go on in the words that were used, and has the signal's status."""
     process = subprocess.Popen(

@@ -59,6 +59,7 @@ def test_the_columns_are_aligned(predict):
     assert len({len(line) for line in outcome.out.splitlines()}) == 1
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("dark", [True, False])
 @pytest.mark.parametrize("form", ["png", "jpg", "npy", "csv"])
 def test_every_form_reads_as_most_of_its_labels(predict, form, dark):

@@ -35,6 +35,7 @@ def results(folder):
     return json.loads((folder / "results.json").read_text())
 
 
+@pytest.mark.slow
 def test_a_sweep_on_several_devices_from_start_to_the_best_run(run, tmp_path):
     outcome = shell.run(
         "sweep", *GRID, "--epochs", 3, "--out", "s", "--no_plots",

@@ -495,6 +495,7 @@ class TestResume:
         expected = f"{typed.format(tmp_path)} 'my scripts/train.py' --resume 'my run'"
         assert command.resuming("my run") == expected
 
+    @pytest.mark.sampled(1)
     @pytest.mark.parametrize(("signum", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
     def test_a_signal_saves_says_how_to_go_on_and_loses_nothing(
         self, train, finished, tmp_path, signum, status

@@ -181,6 +181,7 @@ def test_too_little_memory_is_said_in_one_line(run, monkeypatch, error):
     assert outcome.err.startswith("error: not enough memory")
 
 
+@pytest.mark.slow
 def test_what_the_environment_sets_changes_no_bit_and_breaks_no_picture(run, tmp_path, monkeypatch):
     """As hosted notebooks set it, for every command; and what jax would draw other numbers by."""
     argv = ("--data", "digits", "--batch_size", 719, "--epochs", 2, "--dropout", 0.5, "--out")

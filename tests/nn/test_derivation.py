@@ -115,6 +115,7 @@ def test_an_equation_and_its_python_are_the_same(number: int) -> None:
     assert squeezed(mathematics) == squeezed(latex(python))
 
 
+@pytest.mark.sampled(10)
 @EVERY_EQUATION
 def test_a_wrong_equation_is_noticed(number: int) -> None:
     """Another sign, factor, index or transposition: in Python it does not hold, and as mathematics
