@@ -1,6 +1,7 @@
 """The public names: typed, each with an example that runs, and enough to work with."""
 
 import doctest
+import json
 import subprocess
 import sys
 
@@ -8,12 +9,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 
 import jaxnn
 
 from . import shell, trained_run
 
 FUNCTIONS = [name for name in jaxnn.__all__ if callable(getattr(jaxnn, name)) and name.islower()]
+FUNCTIONS.append("MLPClassifier")
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +56,21 @@ def test_a_network_predicts_as_its_run_did(known):
         network.predict(digits.x_test[:, :63])
     with pytest.raises(jaxnn.JaxnnError, match="on the scale of the training data"):
         network.predict(-1.0 * digits.x_test)
+
+
+def test_a_network_reads_pictures_as_the_command_does(known, tmp_path, monkeypatch, capsys):
+    """In files, by their paths: framed as they are, or of another size."""
+    network, image = jaxnn.load(known["run"]), jaxnn.load_data("digits").x_test[3].reshape(8, 8)
+    names = [str(tmp_path / name) for name in ("as-it-is.png", "large.png")]
+    grey = Image.fromarray(np.uint8(image * 255.0 / 16))
+    grey.save(names[0])
+    grey.resize((64, 64)).save(names[1])
+    told = shell.here(monkeypatch, capsys, "predict", known["run"], *names, "--json")
+    expected = [answer["probabilities"] for answer in json.loads(told.out)]
+    assert np.array_equal(network.predict_proba(names), np.float32(expected))
+    assert network.predict(tmp_path / "large.png") == np.argmax(expected[1])
+    with pytest.raises(jaxnn.JaxnnError, match="nothing"):
+        network.predict("nothing.png")
 
 
 def test_a_type_checker_sees_the_real_types(tmp_path):

@@ -122,30 +122,12 @@ def read(
         taken = []
         for picture in pictures:
             try:
-                taken.append((picture, seen(picture, network)))
+                taken.append((picture, network.seen(picture)))
             except DataError as error:
                 errors.append(DataError(f"{picture.where}: {error}"))
         notice_strange(image, [picture for picture, _ in taken], network)
         readable += taken
     return readable, errors
-
-
-def seen(picture: "Picture", network: "Trained") -> "np.ndarray[Any, Any]":
-    """The picture as it is where it has the training images' form, else brought into that.
-
-    Raises `DataError` where there is nothing in it, unless that is so in a training image too.
-    """
-    from jaxnn.data.framing import prepare
-    from jaxnn.runs.trained import require_frame
-
-    given, look = picture.as_it_is, network.look
-    if look is None:
-        return prepare(picture.grey, require_frame(network))
-    if given is None:
-        return prepare(picture.grey, require_frame(network), look.paper, look.ink)
-    if given.min() == given.max() and not look.blank:
-        raise DataError(f"no ink: every pixel is {given.max():g} where white is 1")
-    return given
 
 
 def notice_strange(image: str, pictures: Sequence["Picture"], network: "Trained") -> None:

@@ -1,8 +1,9 @@
 """A trained network read back from the folder of its run, for whatever comes after training."""
 
 import math
+import os
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,10 +13,12 @@ import numpy as np
 from jax import Array
 from numpy.typing import ArrayLike, NDArray
 
+from jaxnn.data import pictures
 from jaxnn.data.features import Standardisation
-from jaxnn.data.framing import Frame, like_mnist
+from jaxnn.data.framing import Frame, like_mnist, prepare
 from jaxnn.data.look import Look
-from jaxnn.errors import CheckpointError, UsageError
+from jaxnn.data.pictures import Picture
+from jaxnn.errors import CheckpointError, DataError, UsageError
 from jaxnn.io import arrayfile
 from jaxnn.nn.activations import ACTIVATIONS
 from jaxnn.nn.ensemble import logits
@@ -25,6 +28,9 @@ from jaxnn.runs import checkpoint, layout, run_folder
 from jaxnn.runs.run_folder import Run
 from jaxnn.training.config import Config
 from jaxnn.training.loop import best_epoch, state_shapes
+
+#: What a network is asked about: an array, or pictures by their paths.
+Inputs = ArrayLike | str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
 #: The figures that are shown of a finished run, and held against a new evaluation.
 FIGURES = (
@@ -78,12 +84,16 @@ class Trained(NamedTuple):
         """What the network was trained with."""
         return self.run.config
 
-    def logits(self, X: ArrayLike) -> Array:
-        """Z_L (n, C) of inputs X (n, n_x) or (n, h, w) on the scale of the training data.
+    def logits(self, X: Inputs) -> Array:
+        """Z_L (n, C) of inputs X: an array, or pictures in files.
 
-        The scale is the one that the run has recorded: whole numbers up to white, or [0, 1].
-        Raises `UsageError` for another number of inputs or another scale.
+        An array is (n, n_x) or (n, h, w), on the scale of the training data: whole numbers up to
+        white, or [0, 1]. Pictures are the path of a file or several paths, and are read as the
+        command `predict` reads them. Raises `UsageError` for another number of inputs or another
+        scale, `DataError` for a file that is no picture.
         """
+        if (paths := _paths(X)) is not None:
+            return self.logits_in_unit(self._from_files(paths))
         found = np.asarray(X)
         n_x = self.run.data["n_x"]
         if found.ndim < 2 or math.prod(found.shape[1:]) != n_x:
@@ -98,13 +108,33 @@ class Trained(NamedTuple):
         params = jax.tree.map(jnp.asarray, self.params)
         return logits(params, jnp.asarray(X), ACTIVATIONS[self.config.activation])
 
-    def predict_proba(self, X: ArrayLike) -> NDArray[np.float32]:
+    def predict_proba(self, X: Inputs) -> NDArray[np.float32]:
         """A_L = softmax(Z_L), (n, C): the probability of each class, for X as in `logits`."""
         return np.asarray(softmax(self.logits(X)))
 
-    def predict(self, X: ArrayLike) -> NDArray[np.int32]:
+    def predict(self, X: Inputs) -> NDArray[np.int32]:
         """The most probable class of each input, (n,), for X as in `logits`."""
         return np.asarray(self.logits(X).argmax(axis=1), np.int32)
+
+    def seen(self, picture: Picture) -> NDArray[np.float32]:
+        """The picture as it is where it has the training images' form, else brought into that.
+
+        Raises `DataError` where there is nothing in it, unless that is so in a training image too.
+        """
+        as_it_is, look = picture.as_it_is, self.look
+        if look is None:
+            return prepare(picture.grey, require_frame(self))
+        if as_it_is is None:
+            return prepare(picture.grey, require_frame(self), look.paper, look.ink)
+        if as_it_is.min() == as_it_is.max() and not look.blank:
+            raise DataError(f"no ink: every pixel is {as_it_is.max():g} where white is 1")
+        return as_it_is
+
+    def _from_files(self, paths: Iterable[Path]) -> NDArray[np.float32]:
+        """Every picture in these files, (n, n_x), where white is 1."""
+        frame = require_frame(self)
+        found = [p for path in paths for p in pictures.read(path, frame.shape, self.look)]
+        return np.stack([self.seen(picture).ravel() for picture in found])
 
     def _in_unit(self, values: NDArray[Any]) -> NDArray[np.float32]:
         if self.standardisation is not None:
@@ -119,6 +149,16 @@ class Trained(NamedTuple):
                 f"{values.min():g} to {values.max():g} ({values.dtype})"
             )
         return taken
+
+
+def _paths(X: Inputs) -> list[Path] | None:
+    """The files that X names; None where it is an array."""
+    if isinstance(X, str | os.PathLike):
+        return [Path(X)]
+    named = (
+        [x for x in X if isinstance(x, str | os.PathLike)] if isinstance(X, list | tuple) else []
+    )
+    return [Path(x) for x in named] or None
 
 
 def _warn(line: str) -> None:
