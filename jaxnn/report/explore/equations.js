@@ -16,7 +16,7 @@ const EQUATIONS = {
   dA_dropout: [39, String.raw`dA_l = (dZ_{l+1} W_{l+1}) \circ D_l`],
   dW_dropout: [39, String.raw`dW_l = \frac1m\, dZ_l^{\top} (A_{l-1} \circ D_{l-1})`],
   loss_l2: [40, String.raw`\mathcal{L}_\lambda = \mathcal{L} + \frac{\lambda}{2} \sum_{l=1}^{L} \|W_l\|^2`],
-  dW_l2: [41, String.raw`\frac1m\, dZ_l^{\top} A_{l-1} + \lambda W_l`],
+  dW_l2: [41, String.raw`\frac{\partial \mathcal{L}_\lambda}{\partial W_l} = \frac1m\, dZ_l^{\top} A_{l-1} + \lambda W_l`],
   Y_smooth: [43, String.raw`Y^{\varepsilon} = (1 - \varepsilon)\, Y + \frac{\varepsilon}{C}`],
 };
 
@@ -32,7 +32,7 @@ const OF_ACTIVATION = {
 };
 
 const LETTERS = {
-  beta: "β", lambda: "λ", varepsilon: "ε", sigma: "σ", Phi: "Φ", varphi: "φ", ell: "ℓ",
+  beta: "β", lambda: "λ", varepsilon: "ε", sigma: "σ", Phi: "Φ", varphi: "φ", ell: "ℓ", partial: "∂",
 };
 const OPERATORS = { circ: "∘", cdot: "·", le: "≤", top: "⊤", "|": "‖", "-": "−", "'": "′" };
 const FUNCTIONS = new Set(["log", "tanh"]);
@@ -54,8 +54,9 @@ function mathml(latex, l, L) {
   return math;
 }
 
-// l, l − 1, l + 1 and L in subscripts, as numbers
+// l, l − 1, l + 1 and L in subscripts, as numbers, unless l is what a sum counts by
 function numbered(latex, l, L) {
+  if (latex.includes("\\sum_{l=")) return latex;
   return latex
     .replaceAll("_{l-1}", `_{${l - 1}}`)
     .replaceAll("_{l+1}", `_{${l + 1}}`)

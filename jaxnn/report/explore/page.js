@@ -236,11 +236,14 @@ function choose(X, label, source, at = null) {
 const card = (key, title, number_and_latex, l, ...content) => {
   const head = element("div", { class: "head" });
   for (const [number, latex] of number_and_latex) {
-    head.append(element("div", { class: "equation" }, mathml(latex, l, L)), element("span", { class: "number" }, number ? `(${number})` : ""));
+    head.append(element("div", { class: "equation" }, ...lines_of(latex, l)), element("span", { class: "number" }, number ? `(${number})` : ""));
   }
   head.append(element("span", { class: "shape" }, title));
   return element("article", { class: "card", id: `card-${key}`, "aria-label": key }, head, ...content);
 };
+
+// Equations that stand side by side, so that a narrow window can break between them
+const lines_of = (latex, l) => latex.split(", \\qquad").flatMap((part) => [mathml(part, l, L), " "]);
 
 const is_image = (l) => l === 0;
 const one = (l) => ({ describe: (j, data) => `${indexed(l, j)} = ${shown(data[j])}` });
@@ -276,11 +279,13 @@ function weights_view(l) {
     });
     views[key] = sheet;
   } else {
-    views[key] = new Picture(key, [rows, columns], {
+    const table = new Picture(key, [rows, columns], {
       side: 8 * Math.max(rows, columns) > 480 ? 480 : 8 * Math.max(rows, columns),
       on_move: (at) => select_unit(l, Math.floor(at / columns)),
       describe: (at, data) => `${indexed(key, Math.floor(at / columns), at % columns)} = ${shown(data[at])}`,
     });
+    table.select = (j) => table.move(j * columns + (table.cursor % columns), false);
+    views[key] = table;
   }
   return views[key].element;
 }
@@ -310,6 +315,7 @@ function unit_forward(l) {
   };
   return element("div", { class: "unit", id: `unit-${l}` },
     part("weights", "its weights"), part("products", "weight × input"),
+    element("p", { class: "sum", id: `mask-${l}` }),
     element("p", { class: "sum", id: `sum-${l}` }));
 }
 
@@ -392,7 +398,7 @@ function select_unit(l, j) {
     const view = views[`${name}${l}`];
     if (view && view.cursor !== j) view.move(j, false);
   }
-  views[`dW${l}`].select?.(j);
+  if (Math.floor(views[`dW${l}`].cursor / run.sizes[l - 1]) !== j) views[`dW${l}`].select(j);
   show_unit(l);
 }
 
@@ -400,6 +406,9 @@ function show_unit(l) {
   const j = state.units[l] ?? 0, W = state.params[`W${l}`].row(j);
   const input = masked(state.cache[`A${l - 1}`], state.cache, l - 1).data;
   const products = W.map((w, k) => w * input[k]), sum = products.reduce((p, q) => p + q, 0);
+  const dropped = state.cache[`D${l - 1}`]?.data.filter((kept) => kept === 0).length;
+  by_id(`mask-${l}`).textContent = dropped === undefined ? ""
+    : `The mask D${l - 1} drops ${dropped} of ${input.length} inputs.`;
   views[`weights${l}`].show(W);
   views[`products${l}`].show(products);
   const input_name = l === 1 ? "X" : `A${l - 1}`;
@@ -411,7 +420,7 @@ function show_unit(l) {
     `Sum of the products ${shown(sum)}, with the bias ${shown(b)} it is Z${l}[${j}] = ${shown(Z)}; A${l}[${j}] = ${shown(A)}.`;
   state.units[l] = j;
   views[`row${l}`].show(state.d[`dW${l}`].row(j));
-  by_id(`title-row${l}`).textContent = `dW${l}[${j}]: dZ${l}[${j}] = ${shown(state.d[`dZ${l}`].data[j])} times the input`;
+  by_id(`title-row${l}`).textContent = `dW${l}[${j}]: dZ${l}[${j}] = ${shown(state.d[`dZ${l}`].data[j])} times the input${run.l2 ? ", and λ times the weights" : ""}`;
 }
 
 // --------------------------------------------------------------------------------------- a step
