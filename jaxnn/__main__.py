@@ -20,6 +20,7 @@ COMMANDS = {
     "predict": "read digits in pictures of your own",
     "evaluate": "print a run's table again, from its parameters alone",
     "compare": "put runs side by side",
+    "report": "write a run's report anew, or that of a run that is not finished",
     "explore": "write a page to look inside the network: draw, follow it, plant mistakes",
     "sweep": "train a grid of networks at once, and choose among them by validation",
     "check": "say whether a hand-written gradient is right and, if not, which line is wrong",

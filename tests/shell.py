@@ -16,7 +16,10 @@ ROOT = Path(__file__).parents[1]
 
 #: The module in `jaxnn.commands` that a script runs.
 COMMANDS = {
-    **{name: name for name in ("train", "sweep", "evaluate", "predict", "explore", "compare")},
+    **{
+        name: name
+        for name in ("train", "sweep", "evaluate", "predict", "report", "explore", "compare")
+    },
     "check_gradients": "check",
 }
 

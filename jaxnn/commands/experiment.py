@@ -1,5 +1,6 @@
 """What frames the training of a run: compilation, gradients verified before it, results after."""
 
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 from importlib import import_module
@@ -19,10 +20,12 @@ from jaxnn.report import console, explore, page, plots
 from jaxnn.runs import layout, results, run_folder, trained
 from jaxnn.runs.metrics import Report
 from jaxnn.runs.run_folder import Run
+from jaxnn.runs.trained import Trained
 from jaxnn.training.config import Config
 from jaxnn.training.evaluation import Evaluation
 from jaxnn.training.loop import (
     Engine,
+    Record,
     Snapshot,
     compile_evaluation,
     epoch_key_and_order,
@@ -180,37 +183,48 @@ def write_results(
 
 
 def write_report(
-    run: Run, dataset: Dataset, snapshot: Snapshot, found: Results, wanted: bool
+    network: Trained, dataset: Dataset, history: Sequence[Record], found: Results, wanted: bool
 ) -> None:
     """The pictures and `explore.html`, if they are wanted, and `report.html`, the last of all.
 
     Raises `StorageError`.
     """
+    run = network.run
     pictures = plots.draw_nothing(run.folder)
     (run.folder / layout.EXPLORE).unlink(missing_ok=True)
     if wanted:
-        write_explorer(run, dataset, found.test)
         pictures = plots.draw_run(
             run.folder,
             dataset.name,
-            snapshot.history,
+            history,
             dataset.x_test,
             dataset.y_test,
             np.asarray(found.test.logits),
-            np.asarray(snapshot.eval_params["W1"]).reshape(-1, dataset.n_x),
+            np.asarray(network.params["W1"]).reshape(-1, dataset.n_x),
             dataset.image_shape,
             _distorted(dataset, run.config),
             dataset.class_names,
         )
-    page.write(run.folder, found.result, found.classes, snapshot.history, pictures)
+        if network.frame is not None:
+            alone = None if is_ensemble(network.params) else found.test
+            explore.write(run.folder / layout.EXPLORE, network, dataset, test=alone)
+    about = described(network, dataset)
+    page.write(run.folder, found.result, about, found.classes, history, pictures)
 
 
-def write_explorer(run: Run, dataset: Dataset, test: Evaluation) -> None:
-    """`explore.html`, where the inputs are images. Raises `StorageError`."""
-    network = trained.load(run.folder)
-    if network.frame is not None:
-        alone = None if is_ensemble(network.params) else test
-        explore.write(run.folder / layout.EXPLORE, network, dataset, test=alone)
+def described(network: Trained, dataset: Dataset) -> dict[str, str]:
+    """What a report says of a run besides its settings and its figures."""
+    params = network.params
+    count = sum(np.size(value) for value in params.values())
+    shapes = ", ".join(
+        f"{name} {'×'.join(map(str, np.shape(value)))}" for name, value in params.items()
+    )
+    return {
+        **run_folder.beginning(network.run.folder),
+        "data": dataset.origin,
+        "SHA-256 of the data": network.run.data["sha256"],
+        "parameters": f"{count:,}: {shapes}",
+    }
 
 
 def _distorted(dataset: Dataset, config: Config) -> tuple[plots.Array, plots.Array] | None:

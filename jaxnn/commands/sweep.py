@@ -204,7 +204,7 @@ def keep(
     """The best run of the best point, as a folder; with its results if it has all its epochs."""
     from jaxnn.commands import experiment
     from jaxnn.report import console, sweep_report
-    from jaxnn.runs import run_folder
+    from jaxnn.runs import run_folder, trained
     from jaxnn.training import guessing
     from jaxnn.training.grid import best_run, groups
 
@@ -214,7 +214,7 @@ def keep(
     with run_folder.locked(run.folder):
         run_folder.save_epoch(run, snapshot)
         run_folder.reopen(run, snapshot)
-        sweep_report.choice(best, config)
+        sweep_report.choice(best, config, [*latest.histories])
         guess, chosen = guessing.of_labels(dataset.y_train), best.runs[config]
         if guessing.is_no_better(chosen, guess):
             console.advise(guessing.line(chosen, guess, config))
@@ -226,4 +226,5 @@ def keep(
         seconds = time.perf_counter() - begun
         found = experiment.write_results(run, dataset, snapshot, check, seconds)
         console.outcome(found.table, found.result)
-        experiment.write_report(run, dataset, snapshot, found, pictures)
+        network = trained.load(run.folder, console.notice)
+        experiment.write_report(network, dataset, snapshot.history, found, pictures)

@@ -291,7 +291,7 @@ def compute_and_report(
     """Train for the epochs that are left, then open the test set and write the results."""
     from jaxnn.commands import experiment
     from jaxnn.report import console
-    from jaxnn.runs import run_folder
+    from jaxnn.runs import run_folder, trained
     from jaxnn.training import guessing
     from jaxnn.training.interrupt import Interrupted, until_interrupted
     from jaxnn.training.loop import train_epochs
@@ -332,6 +332,7 @@ def compute_and_report(
     seconds = time.perf_counter() - options.begun
     found = experiment.write_results(run, dataset, latest, check, seconds, resumed_after)
     console.outcome(found.table, found.result)
-    experiment.write_report(run, dataset, latest, found, options.pictures)
+    network = trained.load(run.folder, console.notice)
+    experiment.write_report(network, dataset, latest.history, found, options.pictures)
     console.where(run.folder)
     return 0

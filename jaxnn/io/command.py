@@ -18,7 +18,7 @@ INTERRUPTED = 130
 PLATFORMS = ("JAX_PLATFORMS", "JAX_PLATFORM_NAME")
 
 #: Those whose file in a checkout has their name.
-COMMANDS = ("train", "predict", "evaluate", "explore", "compare", "sweep")
+COMMANDS = ("train", "predict", "evaluate", "report", "explore", "compare", "sweep")
 
 #: The file under scripts/ in a checkout, by the command that it runs.
 SCRIPTS = {
@@ -52,6 +52,16 @@ def as_called(name: str = "") -> str:
     if not name:
         return installed or "jaxnn"
     return f"{installed} {name}" if installed else f"python scripts/{SCRIPTS[name]}"
+
+
+def typed() -> str | None:
+    """This command as it was typed, but for the folder of its program; None if it is not ours."""
+    called, words = Path(sys.argv[0]), sys.argv[1:]
+    if installed := _installed():
+        return f"{installed} {shlex.join(words)}"
+    if called.name in SCRIPTS.values():
+        return f"python scripts/{called.name} {shlex.join(words)}".strip()
+    return None
 
 
 def told_as_called(text: str) -> str:

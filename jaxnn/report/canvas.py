@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 DPI = 150
+
+#: Points of the smallest text in a picture.
+SMALLEST = 9
 STYLE: dict[Any, Any] = {
     "font.size": 10,
     "axes.titlesize": 11,

@@ -2,16 +2,23 @@
 
 import base64
 import html
+import math
 from collections.abc import Mapping, Sequence
+from importlib.resources import files
 from pathlib import Path
 from string import Template
 from typing import Any
 
 from jaxnn.errors import StorageError
 from jaxnn.io.files import write_bytes
+from jaxnn.report.canvas import DPI, SMALLEST
 from jaxnn.report.plots import CONFUSION, CURVES, DISTORTIONS, MISTAKES, WEIGHTS, Pictures
 from jaxnn.runs.layout import REPORT
 from jaxnn.runs.metrics import AVERAGES, COLUMNS, Report
+from jaxnn.training.config import Config
+
+#: Pixels that a text of a picture has at least, as it is shown.
+READABLE = 11
 
 CAPTIONS = {
     CURVES: "Loss and accuracy by epoch",
@@ -21,72 +28,25 @@ CAPTIONS = {
     DISTORTIONS: "What the network was trained on",
 }
 
-PAGE = Template("""\
-<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy"
- content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
-<title>$title</title>
-<style>
-:root { color-scheme: light dark; }
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
-h1 { margin-bottom: 0; }
-h2 { margin-top: 2.5rem; }
-.figures { display: flex; flex-wrap: wrap; gap: 1rem 2.5rem; margin: 1.5rem 0; }
-.figures b { display: block; font-size: 1.8rem; font-variant-numeric: tabular-nums; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { padding: .2rem .8rem; text-align: right; border-bottom: 1px solid #8884; }
-th { font-weight: 600; }
-table.facts th, table.facts td { text-align: left; overflow-wrap: anywhere; }
-tr.section > * { border-top: 2px solid #888; }
-figure { margin: 1.5rem 0; }
-img { max-width: 100%; height: auto; background: white; }
-@media print { h2 { break-after: avoid; } figure, table { break-inside: avoid; } }
-</style>
-</head>
-<body>
-<h1>$title</h1>
-<p>$subtitle</p>
-<div class="figures">
-$figures
-</div>
-<h2>Gradients</h2>
-<p>$verdict</p>
-<h2>Precision, recall and F1 on the test set</h2>
-$classes
-<h2>Pictures</h2>
-$pictures
-<h2>Configuration</h2>
-$configuration
-<h2>Versions</h2>
-$versions
-<details>
-<summary>Every epoch</summary>
-$history
-</details>
-</body>
-</html>
-""")
+PAGE = Template((files("jaxnn.report") / "page.html").read_text(encoding="utf-8"))
 
 
 def write(
     folder: Path,
     result: Mapping[str, Any],
+    about: Mapping[str, Any],
     classes: Report,
     history: Sequence[Mapping[str, Any]],
     pictures: Pictures,
 ) -> Path:
-    """Write the report of a finished run into its folder, the pictures' files within it.
+    """Write the report of a run into its folder, the pictures' files within it.
 
     Raises `StorageError` where a picture cannot be read or the report cannot be written.
     """
     path = folder / REPORT
     try:
         images = {file.name: file.read_bytes() for file in pictures.written}
-        content = page(result, classes, history, images, pictures.left_out)
+        content = page(result, about, classes, history, images, pictures.left_out)
         write_bytes(path, content.encode())
     except OSError as error:
         raise StorageError(f"{path}: cannot write the report: {error.strerror}") from error
@@ -95,26 +55,47 @@ def write(
 
 def page(
     result: Mapping[str, Any],
+    about: Mapping[str, Any],
     classes: Report,
     history: Sequence[Mapping[str, Any]],
     images: Mapping[str, bytes],
     left_out: Mapping[str, str],
 ) -> str:
-    """The page. `result` is that of `result.json`; images are PNG files by name."""
-    config = result["config"]
+    """The page. `result` is that of `result.json`, `about` what else is to be said of the run;
+    images are PNG files by name."""
+    config, defaults = result["config"], Config().to_dict()
+    differing = {
+        name: value
+        for name, value in config.items()
+        if name not in defaults or value != defaults[name]
+    }
+    same = {name: value for name, value in config.items() if name not in differing}
     return PAGE.substitute(
         title=_text(f"Training on {result['dataset']}"),
         subtitle=_text(
             f"{result['n_train']:,} training and {result['n_test']:,} test examples; parameters "
             f"of epoch {result['chosen_epoch']} of {result['epochs']}; seed {config['seed']}"
         ),
+        state=_state(result),
         figures=_figures(result),
+        differing=_facts(differing) if differing else "<p>Nothing: it is the document's run.</p>",
+        defaults=_facts(same),
+        about=_facts({**about, **result["versions"]}),
         verdict=_text(_verdict(result["gradient_check"])),
         classes=_classes(classes, result["test_accuracy"]),
         pictures="\n".join([*map(_picture, images, images.values()), *_omissions(left_out)]),
-        configuration=_facts(config),
-        versions=_facts(result["versions"]),
         history=_table(list(history[-1]), [list(record.values()) for record in history]),
+    )
+
+
+def _state(result: Mapping[str, Any]) -> str:
+    """Nothing of a run that is finished."""
+    asked = result["config"].get("epochs", result["epochs"])
+    if result["epochs"] >= asked or result["gradient_check"] is not None:
+        return ""
+    return (
+        f'<p class="notice">Not finished: this is its state after {result["epochs"]} of '
+        f"{asked} epochs.</p>"
     )
 
 
@@ -130,7 +111,12 @@ def _figures(result: Mapping[str, Any]) -> str:
     return "\n".join(f"<div><b>{_text(v)}</b>{_text(k)}</div>" for k, v in shown.items())
 
 
-def _verdict(check: Mapping[str, Any]) -> str:
+def _verdict(check: Mapping[str, Any] | None) -> str:
+    if check is None:
+        return (
+            "Training begins only where every hand-written gradient agrees with jax.grad; by how "
+            "much is recorded when a run is finished."
+        )
     error = f"the largest relative error is {check['max_relative_error']:.1e}"
     if not check["ok"]:
         return f"A hand-written gradient disagrees with jax.grad: {error}."
@@ -149,10 +135,15 @@ def _classes(report: Report, accuracy: float) -> str:
 
 
 def _picture(name: str, png: bytes) -> str:
+    """Never so small that its smallest text is below READABLE pixels: then it scrolls."""
     data = base64.b64encode(png).decode()
     caption = _text(CAPTIONS.get(name, name))
+    width = int.from_bytes(png[16:20])
+    least = math.ceil(width * READABLE / (SMALLEST * DPI / 72))
     return (
-        f'<figure><img alt="{caption}" src="data:image/png;base64,{data}">'
+        f'<figure><div class="scroll" tabindex="0" role="region" aria-label="{caption}">'
+        f'<img alt="{caption}" style="min-width: {least}px; max-width: {max(width, least)}px" '
+        f'src="data:image/png;base64,{data}"></div>'
         f"<figcaption>{caption}</figcaption></figure>"
     )
 
@@ -166,7 +157,7 @@ def _omissions(left_out: Mapping[str, str]) -> list[str]:
 
 def _facts(facts: Mapping[str, Any]) -> str:
     rows = (f"<tr><th>{_text(k)}</th><td>{_text(_plain(v))}</td></tr>" for k, v in facts.items())
-    return f'<table class="facts">{"".join(rows)}</table>'
+    return f'<div class="scroll"><table class="facts">{"".join(rows)}</table></div>'
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[Any]], section: int = -1) -> str:
@@ -177,7 +168,10 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[Any]], section: int = 
         tag = '<tr class="section">' if index == section else "<tr>"
         cells_html = "".join(f"<td>{_text(_plain(cell))}</td>" for cell in cells)
         body.append(f"{tag}<th>{_text(_plain(name))}</th>{cells_html}</tr>")
-    return f"<table><tr>{head}</tr>{''.join(body)}</table>"
+    return (
+        '<div class="scroll" tabindex="0" role="region" aria-label="table">'
+        f"<table><tr>{head}</tr>{''.join(body)}</table></div>"
+    )
 
 
 def _plain(value: Any) -> str:

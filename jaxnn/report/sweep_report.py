@@ -9,7 +9,7 @@ best/             the best run, as `scripts/train.py` leaves one
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,13 +55,36 @@ def summary(dataset: Dataset, configs: Sequence[Config]) -> None:
     )
 
 
-def choice(best: Point, config: Config) -> None:
-    """Which point validation chose, and which of its runs is kept."""
+#: The axes whose values lie in an order that goes on beyond the grid.
+ORDERED = ("batch_size", "lr", "beta")
+
+
+def at_edge(best: Point, configs: Iterable[Config]) -> dict[str, str]:
+    """The axes with several values of which the best point has the largest or the smallest,
+    where there are others beyond."""
+    found = {}
+    for axis in ORDERED:
+        values, value = {getattr(config, axis) for config in configs}, getattr(best.config, axis)
+        is_last = axis == "beta" and value == 0  # no momentum: there is none smaller
+        if len(values) > 1 and value in (min(values), max(values)) and not is_last:
+            found[axis] = "largest" if value == max(values) else "smallest"
+    return found
+
+
+def choice(best: Point, config: Config, configs: Collection[Config]) -> None:
+    """Which point validation chose of the grid `configs`, which of its runs is kept, and whether
+    it lies at the grid's edge."""
     names = ", ".join(f"{axis} {shown(getattr(config, axis))}" for axis in AXES)
     console.rich_console().print(
         f"chosen    {names}; of its runs seed {config.seed} has the lowest validation loss, "
         f"{best.runs[config]['validation_loss']:.4f} after epoch {best.runs[config]['epoch']}"
     )
+    for axis, end in at_edge(best, configs).items():
+        beyond = "larger" if end == "largest" else "smaller"
+        console.advise(
+            f"`{axis}` {shown(getattr(best.config, axis))} is the {end} of the sweep, at the "
+            f"grid's edge: a {beyond} value may be better"
+        )
 
 
 def epochs(steps: Iterable[SweepStatus], configs: Sequence[Config]) -> Iterator[SweepStatus]:
@@ -163,7 +186,13 @@ def figures(status: SweepStatus, points: Sequence[Point]) -> dict[str, Any]:
     return {
         "complete": status.done == status.total,
         "confidence": CONFIDENCE,
-        "best": None if best is None else {"config": best_run(best).to_dict(), "folder": BEST},
+        "best": None
+        if best is None
+        else {
+            "config": best_run(best).to_dict(),
+            "folder": BEST,
+            "at_edge": at_edge(best, status.histories),
+        },
         "points": [
             {
                 **{name: point.config.to_dict()[name] for name in AXES},

@@ -1,6 +1,6 @@
 """A run folder: what was asked, what happened in each epoch, what came of it.
 
-config.json             the configuration, the data and the versions
+config.json             the configuration, the data, the versions, and how it began
 history.jsonl           one line per epoch
 checkpoints/            the two latest states saved, each enough to go on from
 parameters.safetensors  W1, b1, W2, b2 …           }
@@ -22,6 +22,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from filelock import FileLock, Timeout
@@ -30,7 +31,7 @@ import jaxnn
 from jaxnn.data import Dataset, framing, look
 from jaxnn.data.named import NAMED
 from jaxnn.errors import CheckpointError, SettingError, StorageError, UsageError
-from jaxnn.io import arrayfile
+from jaxnn.io import arrayfile, command
 from jaxnn.io.files import append_line, write_bytes, write_json
 from jaxnn.nn.activations import ACTIVATIONS
 from jaxnn.nn.mlp import Params
@@ -328,11 +329,29 @@ def locked(folder: Path) -> Iterator[None]:
         lock.release()
 
 
+def beginning(folder: Path) -> dict[str, str]:
+    """When a run began, by which command and on which device; an older run has no record of it."""
+    try:
+        found = json.loads((folder / CONFIG).read_bytes())["began"]
+        return {name: str(found[name]) for name in ("date", "command", "device") if name in found}
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return {}
+
+
+def _begin() -> dict[str, str]:
+    device, typed = jax.devices()[0], command.typed()
+    return {
+        "date": time.strftime("%Y-%m-%d %H:%M:%S %z"),
+        **({"command": typed} if typed else {}),
+        "device": f"{device.platform} ({device.device_kind})",
+    }
+
+
 def _write_config(run: Run) -> None:
-    write_json(
-        run.folder / CONFIG,
-        {"config": run.config.to_dict(), "data": run.data, "versions": run.versions},
-    )
+    """A run that is resumed began when it did."""
+    notes = {"config": run.config.to_dict(), "data": run.data, "versions": run.versions}
+    began = beginning(run.folder) or _begin()
+    write_json(run.folder / CONFIG, {**notes, "began": began})
 
 
 def _write_checkpoint(run: Run, snapshot: Snapshot) -> None:

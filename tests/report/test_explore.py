@@ -84,7 +84,7 @@ def test_mistakes_come_first_the_surest_before_others_then_the_classes_in_turn()
 def test_names_are_text_and_never_markup(monkeypatch):
     evil = "</script><script>alert('\"&')</script>$title ${x}<!--"
     digits = replace(trained_run.digits(), name=evil)
-    monkeypatch.setattr(explore, "class_names", lambda dataset: [evil] * 10)
+    monkeypatch.setattr(explore, "class_names", lambda network: [evil] * 10)
     content = explore.page(explored.network(digits, CONFIG), digits)
     parsed = Page(content)
     assert len(parsed.attributes("script")) == 2

@@ -550,7 +550,7 @@ def test_what_is_negative_is_darker_than_what_is_positive(document):
 
 def test_names_of_classes_cannot_run(browser, tmp_path, monkeypatch):
     evil = '</script><img src=x onerror="window.evil = 1"><script>window.evil = 1</script>'
-    monkeypatch.setattr(explore, "class_names", lambda dataset: [evil] * 10)
+    monkeypatch.setattr(explore, "class_names", lambda network: [evil] * 10)
     look, *_ = opened(browser, tmp_path, Config(n_h=(7,)))
     look.choose("#mistake", "sign")
     look.click("#step")

@@ -1,6 +1,7 @@
 """`report.html`: complete, self-contained, and safe whatever the names in it."""
 
 import base64
+import math
 import re
 from html.parser import HTMLParser
 
@@ -8,9 +9,10 @@ import numpy as np
 import pytest
 
 from jaxnn.errors import StorageError
-from jaxnn.report import page
+from jaxnn.report import canvas, page
 from jaxnn.report.plots import ALL, CURVES, MISTAKES, Pictures
 from jaxnn.runs.metrics import classification_report
+from jaxnn.training.config import Config
 
 CLASSES = classification_report(np.array([0, 1, 2, 2]), np.array([0, 1, 2, 1]), 3)
 RESULT = {
@@ -64,8 +66,18 @@ class Page(HTMLParser):
         return " ".join(" ".join(self.text).split())
 
 
-def rendered(result=RESULT, images=None, left_out=None, history=HISTORY):
-    return page.page(result, CLASSES, history, images or {}, left_out or {})
+ABOUT = {
+    "date": "2026-11-27 12:00:00 +0000",
+    "command": "jaxnn train --data digits",
+    "device": "cpu (cpu)",
+    "data": "scikit-learn",
+    "SHA-256 of the data": "0123456789abcdef",
+    "parameters": "2,410: W1 32×64",
+}
+
+
+def rendered(result=RESULT, images=None, left_out=None, history=HISTORY, about=ABOUT):
+    return page.page(result, about, CLASSES, history, images or {}, left_out or {})
 
 
 def test_the_figures_the_configuration_the_versions_and_the_verdict():
@@ -86,6 +98,48 @@ def test_the_figures_the_configuration_the_versions_and_the_verdict():
         "epoch train_loss test_loss seconds 1 0.25 0.5 0.125 2 0.2 0.6 0.125",
     ):
         assert expected in words
+
+
+def test_what_differs_from_the_document_comes_first_and_the_rest_is_folded():
+    before, _, after = rendered().partition("<details>")
+    assert "n_h 64, 32 seed 7 activation tanh" in Page(before + "</body></html>").words()
+    folded = Page("<details>" + after.partition("</details>")[0] + "</details>").words()
+    assert "lr 0.5" in folded
+    assert "patience –" in folded
+    assert "activation" not in folded
+
+
+def test_a_run_of_the_document_differs_in_nothing():
+    result = RESULT | {"config": Config().to_dict()}
+    assert "Nothing: it is the document's run." in Page(rendered(result)).words()
+
+
+def test_when_how_and_on_what_it_ran():
+    words = Page(rendered()).words()
+    for name, value in ABOUT.items():
+        assert f"{name} {value}" in words
+
+
+def test_a_run_that_is_not_finished_says_so():
+    config = RESULT["config"] | {"epochs": 5}
+    unfinished = RESULT | {"config": config, "gradient_check": None}
+    words = Page(rendered(unfinished)).words()
+    assert "Not finished: this is its state after 2 of 5 epochs." in words
+    assert "Training begins only where every hand-written gradient agrees" in words
+    assert "Not finished" not in rendered()
+
+
+def test_a_picture_is_never_so_small_that_it_cannot_be_read():
+    """9 points at 150 dots per inch are 18.75 pixels in the file."""
+    figure = canvas.png(lambda: canvas.blank(9, 3))
+    (image,) = Page(rendered(images={CURVES: figure})).attributes("img")
+    assert image["style"] == f"min-width: {math.ceil(1350 * 11 / 18.75)}px; max-width: 1350px"
+
+
+def test_every_table_and_picture_scrolls_by_itself():
+    parsed = Page(rendered(images={CURVES: b"png"}))
+    scrolling = [attrs for attrs in parsed.attributes("div") if attrs.get("class") == "scroll"]
+    assert len(scrolling) == len(parsed.attributes("table")) + len(parsed.attributes("img"))
 
 
 def test_the_table_is_that_of_table_txt():
@@ -154,11 +208,11 @@ def test_names_are_text_and_never_markup(change):
 def test_written_with_the_pictures_of_the_folder(tmp_path):
     (tmp_path / CURVES).write_bytes(b"a picture")
     pictures = Pictures((tmp_path / CURVES,), {})
-    path = page.write(tmp_path, RESULT, CLASSES, HISTORY, pictures)
+    path = page.write(tmp_path, RESULT, ABOUT, CLASSES, HISTORY, pictures)
     assert path == tmp_path / "report.html"
     assert base64.b64encode(b"a picture").decode() in path.read_text(encoding="utf-8")
 
 
 def test_a_folder_that_is_gone(tmp_path):
     with pytest.raises(StorageError, match=r"report\.html: cannot write the report"):
-        page.write(tmp_path / "gone", RESULT, CLASSES, HISTORY, Pictures((), {}))
+        page.write(tmp_path / "gone", RESULT, ABOUT, CLASSES, HISTORY, Pictures((), {}))

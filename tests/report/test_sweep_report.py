@@ -3,13 +3,14 @@
 import io
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from jaxnn.report import canvas
 from jaxnn.report.plots import VERMILION
-from jaxnn.report.sweep_report import heat_map, table
+from jaxnn.report.sweep_report import at_edge, choice, heat_map, table
 from jaxnn.training.config import Config
-from jaxnn.training.grid import grid, points
+from jaxnn.training.grid import Interval, Point, grid, points
 
 #: By n_h, lr and beta: the losses of two seeds. The last point has one run that diverged.
 LOSSES = [
@@ -72,3 +73,32 @@ def test_a_single_point_is_drawn():
     only = [point for point in found() if point.config == CONFIGS[0]]
     with Image.open(io.BytesIO(canvas.png(lambda: heat_map(only, "small")))) as image:
         assert 500 <= image.width <= 2000
+
+
+def point(config):
+    record = {"epoch": 3, "validation_loss": 0.25, "validation_accuracy": 0.9}
+    return Point(config, {config: record}, 0, Interval(0.25, 0.0, 1), Interval(0.9, 0.0, 1))
+
+
+EDGES = grid(Config(), {"lr": [0.1, 0.5, 1.0], "beta": [0.0, 0.9], "batch_size": [64]})
+
+
+@pytest.mark.parametrize(
+    ("lr", "beta", "edges"),
+    [
+        (0.5, 0.0, {}),  # there is no smaller momentum than none
+        (0.5, 0.9, {"beta": "largest"}),
+        (0.1, 0.0, {"lr": "smallest"}),
+        (1.0, 0.9, {"lr": "largest", "beta": "largest"}),
+    ],
+)
+def test_a_best_value_at_the_edge_of_the_grid_is_known(lr, beta, edges):
+    assert at_edge(point(Config(lr=lr, beta=beta)), EDGES) == edges
+
+
+def test_and_it_is_said(capsys):
+    best = Config(lr=1.0, beta=0.0)
+    choice(point(best), best, EDGES)
+    assert capsys.readouterr().err == (
+        "--lr 1 is the largest of the sweep, at the grid's edge: a larger value may be better\n"
+    )

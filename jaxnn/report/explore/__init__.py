@@ -100,7 +100,7 @@ def described(network: Trained, dataset: Dataset, params: Params, logits: Array)
     sizes = [params["W1"].shape[-1], *(len(params[f"b{layer}"]) for layer in range(1, L + 1))]
     by_momentum = config.optimiser in ("momentum", "nesterov")
     return {
-        "classes": class_names(dataset),
+        "classes": class_names(network),
         "frame": frame.to_dict(),
         "paper": look.paper if look else 0.0,
         "ink": look.ink if look else 1.0,
@@ -118,9 +118,10 @@ def described(network: Trained, dataset: Dataset, params: Params, logits: Array)
     }
 
 
-def class_names(dataset: Dataset) -> list[str]:
+def class_names(network: Trained) -> list[str]:
     """The classes as a person calls them."""
-    return [str(label) for label in range(dataset.n_classes)]
+    data = network.run.data
+    return list(data.get("class_names") or map(str, range(data["n_classes"])))
 
 
 def _images(dataset: Dataset, logits: Array) -> dict[str, Any]:
