@@ -95,14 +95,27 @@ def readable(names: Sequence[str]) -> tuple[list[Compared], list[JaxnnError]]:
     return compared, failures
 
 
-def curves(compared: Sequence[Compared]) -> dict[str, dict[str, Sequence["Record"]]]:
-    """The histories by name, apart by what they were measured on: data, and test or validation."""
-    found: dict[str, dict[str, Sequence[Record]]] = {}
-    for run, data in zip(compared, data_names(compared), strict=True):
-        if run.history:
-            part = "validation" if "validation_loss" in run.history[-1] else "test"
-            found.setdefault(f"{data}, {part} set", {})[run.name] = run.history
+def curves(compared: Sequence[Compared]) -> dict[str, Sequence["Record"]]:
+    """The histories by a label: the run's name, the settings in which the runs differ, and what it
+    was measured on where that differs."""
+    drawn = [run for run in compared if run.history]
+    parts = ["validation" if "validation_loss" in run.history[-1] else "test" for run in drawn]
+    settings, varying = differing(drawn)
+    found: dict[str, Sequence[Record]] = {}
+    for run, part, flags in zip(drawn, parts, settings, strict=True):
+        told = [f"{name} {flags[name]}" for name in varying]
+        told += [f"on the {part} set"] if len({*parts}) > 1 else []
+        found[f"{run.name}: {', '.join(told)}" if told else run.name] = run.history
     return found
+
+
+def differing(compared: Sequence[Compared]) -> tuple[list[dict[str, str]], list[str]]:
+    """The settings of each run, its data among them, and the names of those that differ."""
+    settings = [
+        {**flags(run.network), "data": name}
+        for run, name in zip(compared, data_names(compared), strict=True)
+    ]
+    return settings, [name for name in settings[0] if len({each[name] for each in settings}) > 1]
 
 
 def data_names(compared: Sequence[Compared]) -> list[str]:
@@ -143,13 +156,10 @@ def read(name: str) -> Compared:
 
 def table(compared: Sequence[Compared]) -> tuple[str, list[list[str]]]:
     """What all runs have in common, in a line; a header, and a row for each run."""
-    settings = [
-        {**flags(run.network), "data": name}
-        for run, name in zip(compared, data_names(compared), strict=True)
-    ]
-    names = list(settings[0])
-    varying = [name for name in names if len({flags[name] for flags in settings}) > 1]
-    same = ", ".join(f"{name} {settings[0][name]}" for name in names if name not in varying)
+    settings, varying = differing(compared)
+    same = ", ".join(
+        f"{name} {value}" for name, value in settings[0].items() if name not in varying
+    )
     header = ["run", *varying, "epochs", *outcome_names()]
     rows = [
         [run.name, *(flags[name] for name in varying), epochs(run), *outcome(run)]

@@ -26,6 +26,9 @@ SERIES = (BLUE, VERMILION, "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"
 DASHES = ("-", "--", "-.", ":")
 GREY = "#666666"
 
+#: Points of a curve's width.
+LINE = 1.8
+
 #: What is measured in each epoch: the title, the axis, and the factor that brings it to the axis.
 MEASURES = {
     "loss": ("Loss", "cross-entropy (nats)", 1),
@@ -35,7 +38,7 @@ MEASURES = {
 MISTAKES_SHOWN = 24
 PAIRS_SHOWN = 60
 UNITS_SHOWN = 64
-CLASSES_WITH_COUNTS = 20
+CLASSES_WITH_COUNTS = 50
 
 #: Letters of a class's name in a picture.
 NAME_SHOWN = 12
@@ -138,28 +141,33 @@ def curves(history: Sequence[Record], name: str) -> "Figure":
     return figure
 
 
-def comparison(groups: Mapping[str, Mapping[str, Sequence[Record]]]) -> "Figure":
-    """The held-out loss and accuracy of several runs by epoch, each under its name; a row of axes
-    for each group, whose title says what its runs were measured on."""
-    count = sum(map(len, groups.values()))
-    figure = canvas.blank(10, 0.6 + 3.6 * len(groups) + 0.2 * count)
+def comparison(runs: Mapping[str, Sequence[Record]]) -> "Figure":
+    """The held-out loss and accuracy of several runs by epoch, each under its label.
+
+    Where curves are equal, the earlier is drawn wider, so that each is seen, and the label says so.
+    """
+    figure = canvas.blank(10, 4.2 + 0.2 * len(runs))
     figure.suptitle("Runs compared on the examples held out from training")
-    rows, handles = figure.subplots(len(groups), 2, squeeze=False), []
-    index = 0
-    for panels, (title, runs) in zip(rows, groups.items(), strict=True):
-        for name, history in runs.items():
-            style = {
-                "color": SERIES[index % len(SERIES)],
-                "ls": DASHES[index % len(DASHES)],
-                "label": short(f" {name}" if name.startswith("_") else name, 80),
-            }
-            for axes, measure in zip(panels, MEASURES, strict=True):
-                values = [held_out(record, measure) for record in history]
-                _line(axes, history, measure, values, **style)
-                axes.set_title(f"{MEASURES[measure][0]}: {short(title, 40)}")
-            index += 1
-        handles += panels[0].get_legend_handles_labels()[0]
-    figure.legend(handles=handles, loc="outside lower left")
+    panels = figure.subplots(1, 2)
+    values = {
+        label: [[held_out(record, measure) for record in history] for measure in MEASURES]
+        for label, history in runs.items()
+    }
+    for index, (label, measured) in enumerate(values.items()):
+        equal = [other for other, found in values.items() if found == measured]
+        place = equal.index(label)
+        same = f", the same curve as {short(equal[0].partition(':')[0], 30)}" if place else ""
+        text = short(f" {label}" if label.startswith("_") else label, 80)
+        style = {
+            "color": SERIES[index % len(SERIES)],
+            "ls": DASHES[index % len(DASHES)],
+            "lw": LINE + 2.4 * (len(equal) - 1 - place),
+            "label": f"{text}{same}",
+        }
+        for axes, measure, curve in zip(panels, MEASURES, measured, strict=True):
+            _line(axes, runs[label], measure, curve, **style)
+    handles = panels[0].get_legend_handles_labels()[0]
+    figure.legend(handles=handles, loc="outside lower left", handlelength=4)
     return figure
 
 
@@ -226,7 +234,7 @@ def confusion(
     np.add.at(counts, (truth, predicted), 1)
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
 
-    side = min(max(6.2, 0.19 * n_classes + 2.4), 11)
+    side = max(6.2, _cell(counts) * n_classes + 2.6)
     figure = canvas.blank(side + 0.9, side)
     axes = figure.subplots()
     right = np.trace(counts)
@@ -235,7 +243,9 @@ def confusion(
         f"{right:,} of {len(truth):,} test examples are right ({right / len(truth):.2%})"
     )
     image = axes.imshow(share, cmap="Blues", norm=PowerNorm(0.4, 0, 1))
-    bar = figure.colorbar(image, ax=axes, shrink=0.8, ticks=[0, 0.01, 0.05, 0.2, 0.5, 1])
+    bar = figure.colorbar(
+        image, ax=axes, shrink=0.8, fraction=0.05, ticks=[0, 0.01, 0.05, 0.2, 0.5, 1]
+    )
     bar.ax.set_yticklabels(["0%", "1%", "5%", "20%", "50%", "100%"])
     bar.set_label("share of the true class")
     axes.set(xlabel="predicted class", ylabel="true class")
@@ -333,7 +343,8 @@ def _line(
     title, quantity, factor = MEASURES[measure]
     markers: dict[str, Any] = {"marker": "o", "ms": 3} if len(history) <= 25 else {}
     epochs = [record["epoch"] for record in history]
-    axes.plot(epochs, [factor * value for value in values], lw=1.8, **markers, **style)
+    style = {"lw": LINE, **markers, **style}
+    axes.plot(epochs, [factor * value for value in values], **style)
     axes.set(xlabel="epoch", ylabel=quantity)
     axes.set_title(title, loc="left")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
@@ -358,7 +369,7 @@ def _class_ticks(axes: "Axes", class_names: Sequence[str]) -> None:
     step = -(-n_classes // 60)
     ticks = np.arange(0, n_classes, step)
     names = [short(class_names[int(tick)], NAME_SHOWN) for tick in ticks]
-    size = 10 if n_classes <= CLASSES_WITH_COUNTS else 6
+    size = canvas.SMALLEST
     upright = n_classes > 30 or max(map(len, names)) > 3
     axes.set_xticks(ticks, names, fontsize=size, rotation=90 if upright else 0)
     axes.set_yticks(ticks, names, fontsize=size)
@@ -375,14 +386,21 @@ def _write_means(axes: "Axes", mean: Array, half: Array, norm: Any, lowest: floa
         if not np.isnan(half[row, column]):
             text += f"\n± {half[row, column]:.4f}"
         colour = "white" if known and norm(value) < 0.5 else "black"
-        axes.text(column, row, text, ha="center", va="center", color=colour, size=9)
+        axes.text(column, row, text, ha="center", va="center", color=colour, size=canvas.SMALLEST)
         if value == lowest:
             frame = Rectangle((column - 0.47, row - 0.45), 0.94, 0.9, fill=False, lw=2.5)
             axes.add_patch(frame).set_edgecolor(VERMILION)
 
 
+def _cell(counts: Array) -> float:
+    """Inches of a cell: so many that its count has room, where counts are written."""
+    if len(counts) > CLASSES_WITH_COUNTS:
+        return min(0.19, 8.4 / len(counts))
+    return (0.7 * canvas.SMALLEST * len(str(counts.max())) + 3) / 72
+
+
 def _write_counts(axes: "Axes", counts: Array, share: Array) -> None:
-    size = 9 if len(counts) <= 10 else 6
+    size = canvas.SMALLEST
     for row, column in zip(*np.nonzero(counts), strict=True):
         colour = "white" if share[row, column] > 0.2 else "black"
         text = axes.text(column, row, f"{counts[row, column]}", color=colour, size=size)

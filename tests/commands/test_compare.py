@@ -116,21 +116,20 @@ def test_a_sweep_without_a_best_run_and_what_cannot_be_read_are_left_out(compare
     assert outcome.err == "error: nowhere: expected the folder of a run, found none; left out\n"
 
 
-def test_curves_of_other_data_or_of_another_set_have_axes_of_their_own(compare, monkeypatch):
+def test_a_curve_is_named_by_what_differs_and_what_it_was_measured_on(compare, monkeypatch):
     drawn = []
     comparison = plots.comparison
-    monkeypatch.setattr(
-        plots, "comparison", lambda groups: drawn.append(groups) or comparison(groups)
-    )
-    assert compare("a", "v", "b", "--out", "c.png").status == 0
-    (groups,) = drawn
-    names = {title: list(runs) for title, runs in groups.items()}
-    assert names == {"digits, test set": ["a", "b"], "digits, validation set": ["v"]}
-    titles = [axes.get_title() for axes in comparison(groups).axes]
-    assert [title.rpartition(": ")[2] for title in titles] == [
-        *["digits, test set"] * 2,
-        *["digits, validation set"] * 2,
+    monkeypatch.setattr(plots, "comparison", lambda runs: drawn.append(runs) or comparison(runs))
+    assert compare("a", "b", "--out", "c.png").status == 0
+    assert compare("a", "v", "--out", "c.png").status == 0
+    assert compare("a", "--out", "c.png").status == 0
+    assert [list(runs) for runs in drawn] == [
+        ["a: lr 0.5, n_h 24", "b: lr 0.25, n_h 9 8"],
+        ["a: validation –, on the test set", "v: validation 0.2, on the validation set"],
+        ["a"],
     ]
+    (loss, accuracy) = comparison(drawn[0]).axes
+    assert (loss.get_title("left"), accuracy.get_title("left")) == ("Loss", "Accuracy")
 
 
 def test_a_finished_run_without_checkpoints_has_no_curves_but_its_figures(compare, tmp_path):

@@ -42,7 +42,8 @@ def test_a_sweep_on_several_devices_from_start_to_the_best_run(run, tmp_path):
         cwd=tmp_path,
         XLA_FLAGS=f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=3",
     )  # fmt: skip
-    assert (outcome.status, outcome.err) == (0, "")
+    edge = "--lr 2 is the largest of the sweep, at the grid's edge: a larger value may be better\n"
+    assert (outcome.status, outcome.err) == (0, edge)
     assert "3 × cpu" in outcome.out
     assert "verified" in outcome.out
     folder = tmp_path / "s"
