@@ -10,8 +10,8 @@ from difflib import get_close_matches
 
 
 def plain(name: str) -> str:
-    """A name without case and underscores: W1, w_1 and w1 are one."""
-    return name.replace("_", "").lower()
+    """A name without case, underscores and a common slip: W1, w_1 and w1 are one."""
+    return name.replace("_", "").lower().replace("propog", "propag")
 
 
 def _words(text: str) -> tuple[str, ...]:
@@ -21,7 +21,7 @@ def _words(text: str) -> tuple[str, ...]:
 #: What a backward pass is called, the most telling name first.
 BACKWARD = _words(
     "backpropagate backwardpropagation backpropagation lmodelbackward modelbackward backwardprop "
-    "backprop backpropogate backwardpropagate backwardpass backward bprop computegradients "
+    "backprop fullbackprop backwardpropagate backwardpass backward bprop computegradients "
     "computegradient computegrads gradients gradient grads grad getgradients calculategradients"
 )
 
@@ -34,7 +34,7 @@ LOSS = _words(
     "computecost computeloss cost loss costfunction lossfunction crossentropy crossentropyloss "
     "crossentropycost calculateloss calculatecost getloss getcost computemulticlassloss mse "
     "mseloss "
-    "calcloss calccost lossfn costfn categoricalcrossentropy binarycrossentropy objective"
+    "cee bce calcloss calccost lossfn costfn categoricalcrossentropy binarycrossentropy objective"
 )
 
 INITIAL = _words(
@@ -42,6 +42,9 @@ INITIAL = _words(
     "initializeparams initialiseparams initweights initializeweights initialize init createparams "
     "initnetwork initializenetwork"
 )
+
+#: Methods that make one step, where a class has no backward pass by itself.
+TRAINING = _words("trainstep step update fit train learn partialfit trainonbatch")
 
 #: What an argument stands for.
 ARGUMENTS = {
@@ -57,13 +60,17 @@ ARGUMENTS = {
         "cache caches memory store forwardcache stash intermediates fwd activationcache"
     ),
     "output": _words(
-        "al yhat ypred output outputs out probs prob predictions prediction predicted pred yhats "
-        "ypredicted preds scores"
+        "al alast afinal yhat ypred output outputs out probs prob predictions prediction predicted "
+        "pred yhats ypredicted preds scores"
     ),
     "m": _words("m mbatch batchsize n nsamples numexamples nexamples numsamples samples msize"),
     "rate": _words("lr learningrate alpha eta step stepsize learnrate"),
     "l2": _words("lambd reg lambda l2 weightdecay regstrength lam regularization l2reg"),
     "keep": _words("keepprob pkeep keep"),
+    "once": _words(
+        "epochs epoch iterations iteration niter niters numiterations numepochs nepochs maxiter "
+        "iters numiters steps maxepochs"
+    ),
     "weights": _words("weights ws w weight"),
     "biases": _words("biases bs b bias"),
     "activations": _words("activations activation as"),
@@ -96,8 +103,16 @@ MARKS = re.compile(r"^(?:d|grads?|gradients?|delta|nabla|g)(?:for|of|wrt)?|(?:gr
 
 
 def role(name: str, table: Mapping[str, Iterable[str]] = ARGUMENTS) -> str:
-    """What an argument of this name stands for; empty if the table has no such name."""
-    return next((found for found, names in table.items() if plain(name) in names), "")
+    """What an argument of this name stands for; empty if the table has no such name.
+
+    Of a name in several words, image_data or output_pred, all that are known must say the same.
+    """
+    exact = next((found for found, names in table.items() if plain(name) in names), "")
+    words = re.findall(r"[a-z]{3,}", re.sub(r"([A-Z])", r"_\1", name).lower())
+    if exact or len(words) < 2 or table is not ARGUMENTS:
+        return exact
+    said = {found for word in words for found, names in table.items() if word in names}
+    return said.pop() if len(said) == 1 and said <= {"X", "Y", "output", "rate"} else ""
 
 
 def rank(name: str, names: tuple[str, ...]) -> int:

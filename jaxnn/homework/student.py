@@ -245,6 +245,10 @@ def gradient_in(result: Any, names: Any, leaves: Arrays, takes_rate: bool) -> An
 
 
 def _scalar(value: Any) -> float | None:
+    """One number, or the one that a tuple has."""
+    if isinstance(value, tuple):
+        found = [number for number in map(_scalar, value) if number is not None]
+        return found[0] if len(found) == 1 else None
     if isinstance(value, float | int | np.number) or (
         isinstance(value, np.ndarray) and value.size == 1 and value.dtype.kind in "fiu"
     ):
@@ -482,12 +486,14 @@ class Instance:
         name = self.kind.__name__
         given: dict[str, Any] = {}
         for argument, parameter in parameters_of(self.kind).items():
-            size = role(argument, forms.SIZES)
+            size = role(argument, forms.SIZES) or role(argument.rstrip("0123456789"), forms.SIZES)
             stands_for = role(argument)
             if parameter.default is parameter.empty or size in ("n_x", "n_h", "C", "sizes", "n_hs"):
                 values = {"X": X, "Y": Y, "rate": RATE, "l2": 0.0, "keep": 1.0}
                 if size and not (stands_for in ("X", "Y") and self._wants_data()):
-                    given[argument] = self.sizes[size]
+                    number = _number(argument) if size == "n_h" else 0
+                    given[argument] = self.sizes["widths"][number - 1] if number > 0 \
+                        else self.sizes[size]  # fmt: skip
                 elif stands_for in values:
                     given[argument] = values[stands_for]
                 elif parameter.default is parameter.empty:
@@ -509,7 +515,7 @@ class Instance:
             slots[leaf].set(value.copy())
         known: dict[str, Any] = {
             "=X": point.X.copy(), "=Y": point.Y.copy(), "=m": point.m, "=rate": RATE,
-            "=l2": point.l2, "=keep": 1.0,
+            "=l2": point.l2, "=keep": 1.0, "=once": 1,
         }  # fmt: skip
         set_globals(reader, known)
         for held in ("X", "Y"):
@@ -699,9 +705,15 @@ def _backward_method(kind: type) -> str:
                    key=lambda m: forms.rank(m, forms.BACKWARD))  # fmt: skip
     if found:
         return found[0]
+    return _loss_method(kind) or next(
+        (m for name in forms.TRAINING for m in _methods(kind) if plain(m) == name), ""
+    )
+
+
+def _loss_method(kind: type) -> str:
     for method in _methods(kind):
         roles = {role(a) for a in parameters_of(getattr(kind, method))}
-        if plain(method) in ("loss", "lossandgrad", "lossandgradient") and {"X", "Y"} <= roles:
+        if plain(method) in ("loss", "lossandgrad", *forms.FORWARD) and {"X", "Y"} <= roles:
             return method
     return ""
 

@@ -198,10 +198,18 @@ def test_the_loss_that_is_named_is_what_the_gradient_is_held_to(check):
 
 
 def test_a_loss_of_its_own_is_what_the_gradient_is_held_to(check):
+    loss = "\ndef compute_loss(Y, Y_hat):\n    return -np.sum(Y * np.log(Y_hat)){}\n"
+    assert check(FILES["document.py"] + loss.format(" / Y.shape[1]")).ok
+    report = check(FILES["document.py"] + loss.format(""))
+    assert "softmax and cross-entropy, sum over the examples" in str(report)
+    assert (report.cause, report.first_wrong) == ("extra_mean", "dW2")
+
+
+def test_a_constant_that_the_own_loss_has_is_told_as_the_loss_that_was_differentiated(check):
     loss = "\n    def compute_loss(self, y, y_hat):\n        return np.mean((y - y_hat) ** 2)\n"
     report = check(FILES["updating.py"] + loss)
-    assert not report.ok
-    assert "squared error, mean over examples and outputs" in str(report)
+    assert (report.cause, report.factor) == ("scale", pytest.approx(2.5))
+    assert "half the squared error, mean over the examples" in report.explanation
 
 
 def test_a_loss_that_is_unknown_is_said_to_be(check):
@@ -362,3 +370,37 @@ def test_a_program_for_two_classes_may_insist_on_one_output(check):
     report = check(source)
     assert report.ok
     assert "11-7-1" in str(report)
+
+
+def test_a_program_for_ten_digits_is_given_ten_classes(check):
+    source = FILES["notebook.py"].replace("Y.max() + 1", "10")
+    report = check(source)
+    assert report.ok, str(report)
+    assert "11-7-10" in str(report)
+
+
+def test_a_class_that_only_trains_makes_one_step(check):
+    source = FILES["updating.py"].replace("def backward(self, X, y, learning_rate):", FIT)
+    assert FIT in source
+    report = check(source)
+    assert report.ok, str(report)
+    assert "NeuralNetwork.fit(X, y, epochs, learning_rate)" in str(report)
+
+
+FIT = """def fit(self, X, y, epochs, learning_rate):
+        self.forward(X)"""
+
+
+def test_names_of_several_words_are_read_word_by_word(check):
+    source = FILES["updating.py"].replace(
+        "backward(self, X, y,", "backward(self, inputImages, trueLabels,"
+    )
+    source = source.replace("(self.output - y)", "(self.output - trueLabels)")
+    source = source.replace("X.T @ d1", "inputImages.T @ d1").replace("len(X)", "len(inputImages)")
+    assert check(source).ok
+
+
+def test_sizes_may_be_numbered(check):
+    source = FILES["updating.py"].replace("input_size, hidden_size, output_size", "n_in, h1, n_out")
+    source = source.replace("(input_size, hidden_size)", "(n_in, h1)").replace("hidden_size", "h1")
+    assert check(source.replace("output_size", "n_out")).ok
