@@ -69,6 +69,16 @@ class _Together(argparse.Action):
         setattr(namespace, self.dest, value)
 
 
+def add_quiet(group: argparse._ArgumentGroup) -> None:
+    """Whether the command speaks while it works."""
+    group.add_argument(
+        "--quiet",
+        action="store_true",
+        help="print nothing but the folder of the results, and warnings and errors on standard "
+        "error (default: a line for each epoch)",
+    )
+
+
 def add_devices(parser: argparse.ArgumentParser) -> None:
     """What a run is computed on, and no part of what it is."""
     devices = parser.add_argument_group("devices")

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jaxnn.commands import cli
-from jaxnn.commands.flags import add, add_axis
+from jaxnn.commands.flags import add, add_axis, add_quiet
 from jaxnn.errors import TrainingDivergedError, UsageError
+from jaxnn.io.output import quietly
 from jaxnn.training.config import AXES, READING, SETTINGS, Config
 
 if TYPE_CHECKING:
@@ -83,13 +84,18 @@ def parser() -> cli.Parser:
         help="a new or empty folder for the results (default: a new folder under runs/)",
     )
     sweep.add_argument("--no_plots", action="store_true", help="leave the pictures out")
+    add_quiet(sweep)
     return p
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Read, verify, train, choose, report."""
-    begun = time.perf_counter()
     args = parser().parse_args(argv)
+    return quietly(args.quiet, train, args, time.perf_counter())
+
+
+def train(args: argparse.Namespace, begun: float) -> int:
+    """The sweep, for a command that began then."""
     configs = grid_of(args)
 
     from jaxnn import compilation, data

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jaxnn.commands import cli
-from jaxnn.commands.flags import add_devices, add_group
+from jaxnn.commands.flags import add_devices, add_group, add_quiet
 from jaxnn.errors import PeerLostError, StorageError, TrainingDivergedError, UsageError
+from jaxnn.io.output import quietly
 from jaxnn.runs.interval import EVERY_EPOCH, Interval
 from jaxnn.training import processes
 from jaxnn.training.config import (
@@ -53,8 +54,8 @@ Every flag may also be written with hyphens: --batch-size is --batch_size."""
 
 
 class Options(NamedTuple):
-    """What a run is not defined by: when the command began, whether to draw, when to save, and on
-    what it runs. `memory` is in MiB of data on each device.
+    """What a run is not defined by: when the command began, whether to draw, when to save, on what
+    it runs, and for whom it is logged. `memory` is in MiB of data on each device.
     """
 
     begun: float
@@ -62,6 +63,7 @@ class Options(NamedTuple):
     checkpoint_every: Interval
     devices: int | None
     memory: int | None
+    log: str | None = None
     cluster: processes.Cluster | None = None
 
 
@@ -133,6 +135,13 @@ def parser() -> cli.Parser:
         action="store_true",
         help="leave the pictures and explore.html out (default: draw them)",
     )
+    run.add_argument(
+        "--log",
+        choices=["tensorboard"],
+        help="write the curves for TensorBoard as well, into the run's folder; it takes the "
+        "package tensorboardX (default: history.jsonl alone)",
+    )
+    add_quiet(run)
     return p
 
 
@@ -149,13 +158,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         checkpoint_every=flags.pop("checkpoint_every", EVERY_EPOCH),
         devices=flags.pop("devices", None if "coordinator" in flags else 1),
         memory=flags.pop("device_memory", None),
+        log=flags.pop("log", None),
     )
+    quiet = flags.pop("quiet", False)
     cluster = processes.requested(flags)
     if cluster:
         return processes.run(
-            cluster, options.devices, lambda joined: train(flags, options._replace(cluster=joined))
+            cluster,
+            options.devices,
+            lambda joined: quietly(quiet, train, flags, options._replace(cluster=joined)),
         )
-    return train(flags, options)
+    return quietly(quiet, train, flags, options)
 
 
 def train(flags: Mapping[str, Any], options: Options) -> int:
@@ -166,10 +179,12 @@ def train(flags: Mapping[str, Any], options: Options) -> int:
     """
     from jaxnn import compilation, data
     from jaxnn.commands import experiment
-    from jaxnn.report import console
+    from jaxnn.report import console, tensorboard
     from jaxnn.runs import run_folder
     from jaxnn.training import data_parallel, loop, streaming
 
+    if options.log:
+        tensorboard.require()
     worker = options.cluster is not None and not processes.writes()
     compilation.keep_programs(data.cache_dir() / "compiled")
     data_parallel.request_devices(options.devices)
@@ -290,7 +305,7 @@ def compute_and_report(
 ) -> int:
     """Train for the epochs that are left, then open the test set and write the results."""
     from jaxnn.commands import experiment
-    from jaxnn.report import console
+    from jaxnn.report import console, tensorboard
     from jaxnn.runs import run_folder, trained
     from jaxnn.training import guessing
     from jaxnn.training.interrupt import Interrupted, until_interrupted
@@ -303,6 +318,8 @@ def compute_and_report(
     epochs = until_interrupted(
         train_epochs(training_set, run.config, latest, engine.result()), agree
     )
+    if options.log:
+        epochs = tensorboard.logged(epochs, run.folder, latest.history)
     shown = guessing.watched(
         console.epochs(epochs, run.config.epochs, len(latest.history)),
         training_set.y_train,

@@ -11,8 +11,10 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
-from typing import Any, TextIO
+from contextlib import contextmanager, redirect_stdout, suppress
+from typing import Any, TextIO, TypeVar
+
+T = TypeVar("T")
 
 #: The name of the codec error handler below.
 PLAINLY = "jaxnn.plainly"
@@ -83,6 +85,37 @@ class Output:
 def reader_has_gone() -> bool:
     """Whether standard output was a pipe whose reader has ended, as `… | head` does."""
     return isinstance(getattr(sys.stdout, "lost", None), BrokenPipeError)
+
+
+class Muted:
+    """A standard output that drops what is written to it; `result` goes to the one `behind`."""
+
+    def __init__(self, behind: TextIO) -> None:
+        self.behind = behind
+
+    def write(self, text: str) -> int:
+        return len(text)
+
+    def result(self, text: str) -> None:
+        print(text, file=self.behind)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.behind, name)
+
+
+def muted() -> Muted | None:
+    """Standard output where the command is to be quiet, else None."""
+    stream: Any = sys.stdout
+    return stream if isinstance(stream, Muted) else None
+
+
+def quietly(quiet: bool, work: Callable[..., T], *args: Any) -> T:
+    """`work(*args)`; if `quiet`, without a word on standard output but its result."""
+    if not quiet:
+        return work(*args)
+    stream: Any = Muted(sys.stdout)
+    with redirect_stdout(stream):
+        return work(*args)
 
 
 @contextmanager

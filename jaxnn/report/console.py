@@ -18,7 +18,11 @@ from jaxnn.runs.metrics import AVERAGES, COLUMNS, Report
 from jaxnn.runs.run_folder import Run
 from jaxnn.training import data_parallel
 from jaxnn.training.config import Config
+from jaxnn.training.layers import Layer, layers_of
 from jaxnn.training.loop import Record, Snapshot
+
+#: More layers than this are not listed one by one.
+LAYERS_SHOWN = 5
 
 
 def rich_console(**options: Any) -> Console:
@@ -50,12 +54,22 @@ def summary(dataset: Dataset, config: Config, mesh: Mesh, done: int = 0) -> None
         f"examples, from {dataset.origin}\n"
         f"network   {sizes}, {hidden}softmax; lr {config.lr:g}, "
         f"beta {config.beta:g}, batches of {config.batch_size}, seed {config.seed}\n"
+        f"layers    {_layers(layers_of(config, dataset.n_x, dataset.n_classes))}\n"
         f"{_beyond(config)}"
         f"device    {_devices(mesh)}, jax {jax.__version__}{resumed}"
     )
     devices, cores = len(mesh.local_devices), data_parallel.cores()
     if jax.default_backend() == "cpu" and devices > cores:
         advise(f"`devices` {devices}: more than this machine's {cores} cores, slow")
+
+
+def _layers(layers: Sequence[Layer]) -> str:
+    """How many parameters each layer has, and all of them; of many layers, all of them alone."""
+    total = f"{sum(layer.parameters for layer in layers):,} parameters"
+    if not 1 < len(layers) <= LAYERS_SHOWN:
+        return total
+    each = ", ".join(f"W{n} and b{n} {layer.parameters:,}" for n, layer in enumerate(layers, 1))
+    return f"{each}: {total}"
 
 
 def _devices(mesh: Mesh) -> str:
@@ -115,9 +129,9 @@ def how_to_resume(run: Run, progress: Snapshot, saved: str = "everything is save
 
     On standard error where standard output has no reader any more.
     """
-    silent = output.reader_has_gone()
-    rich_console(stderr=silent).print(
-        f"{'nobody reads the output any more: ' if silent else ''}"
+    gone = output.reader_has_gone()
+    rich_console(stderr=gone or output.muted() is not None).print(
+        f"{'nobody reads the output any more: ' if gone else ''}"
         f"interrupted after epoch {len(progress.history)} of {run.config.epochs}; {saved}. To go "
         f"on:\n  {command.resuming(run.folder)}"
     )
@@ -173,5 +187,7 @@ def _of_epoch(result: Mapping[str, Any]) -> str:
 
 
 def where(folder: Path) -> None:
-    """Where everything lies."""
+    """Where everything lies: all that a quiet command says."""
+    if quiet := output.muted():
+        quiet.result(str(folder))
     rich_console().print(f"results in {folder}")

@@ -27,6 +27,7 @@ from jaxnn.nn.mlp import Params
 from jaxnn.runs import checkpoint, layout, run_folder
 from jaxnn.runs.run_folder import Run
 from jaxnn.training.config import Config
+from jaxnn.training.layers import layers_of, table
 from jaxnn.training.loop import best_epoch, state_shapes
 
 #: What a network is asked about: an array, or pictures by their paths.
@@ -115,6 +116,10 @@ class Trained(NamedTuple):
     def predict(self, X: Inputs) -> NDArray[np.int32]:
         """The most probable class of each input, (n,), for X as in `logits`."""
         return np.asarray(self.logits(X).argmax(axis=1), np.int32)
+
+    def summary(self) -> str:
+        """A table of the layers, with the number of parameters of each and of all."""
+        return table(layers_of(self.config, self.run.data["n_x"], self.run.data["n_classes"]))
 
     def seen(self, picture: Picture) -> NDArray[np.float32]:
         """The picture as it is where it has the training images' form, else brought into that.
