@@ -62,7 +62,7 @@ def saved(folder):
 
 def test_a_reader_that_has_gone_ends_training_after_the_epoch_and_loses_none(run, tmp_path):
     """The data, the network, the device, the verdict, and two epochs; the third has no reader."""
-    outcome = run(Failing(errno.EPIPE, 6), "train", *EPOCHS, "--out", "run")
+    outcome = run(Failing(errno.EPIPE, 7), "train", *EPOCHS, "--out", "run")
     assert outcome.status == 141
     assert outcome.err.startswith("nobody reads the output any more: interrupted after epoch 3 of")
     assert outcome.err.endswith("train.py --resume run\n")
