@@ -58,7 +58,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     network = trained.load(Path(args.run), console.notice)
     trained.require_frame(network)
-    dataset = data.load(args.data or network.run.data["argument"], notify=console.notice)
+    dataset = data.load(
+        args.data or network.run.data["argument"],
+        notify=console.notice,
+        **network.run.data.get("reading", {}),
+    )
     dataset = fitting(dataset, network)
     belongs(dataset, network, asked_for=args.data is not None)
     path = Path(args.out) if args.out else network.run.folder / layout.EXPLORE

@@ -56,7 +56,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     history = snapshot.history[: network.epochs]
     if not history:
         raise UsageError(f"{args.run}: expected a run with an epoch to report, found none")
-    dataset = data.load(args.data or run.data["argument"], notify=console.notice)
+    dataset = data.load(
+        args.data or run.data["argument"], notify=console.notice, **run.data.get("reading", {})
+    )
     dataset = fitting(dataset, network)
     belongs(dataset, network, asked_for=False)
     found = figures(network, dataset, snapshot)

@@ -13,6 +13,7 @@ import pytest
 from jaxnn.errors import StorageError, UsageError
 from jaxnn.gradcheck.explanations import LESSONS
 from jaxnn.report import explore
+from jaxnn.runs.trained import Trained
 from jaxnn.training.config import Config
 
 from .. import shell, small, trained_run
@@ -84,7 +85,7 @@ def test_mistakes_come_first_the_surest_before_others_then_the_classes_in_turn()
 def test_names_are_text_and_never_markup(monkeypatch):
     evil = "</script><script>alert('\"&')</script>$title ${x}<!--"
     digits = replace(trained_run.digits(), name=evil)
-    monkeypatch.setattr(explore, "class_names", lambda network: [evil] * 10)
+    monkeypatch.setattr(Trained, "class_names", (evil,) * 10)
     content = explore.page(explored.network(digits, CONFIG), digits)
     parsed = Page(content)
     assert len(parsed.attributes("script")) == 2

@@ -8,14 +8,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 
-from jaxnn.data import framing
+from jaxnn.data import pictures
 from jaxnn.gradcheck import verify_network
 from jaxnn.nn.activations import ACTIVATIONS
 from jaxnn.nn.losses import smooth
 from jaxnn.nn.mlp import back_propagate, feed_forward, loss
 from jaxnn.nn.optimisers import momentum
 from jaxnn.report import explore
+from jaxnn.runs.trained import Trained
 from jaxnn.training.config import Config
 
 from .. import trained_run
@@ -330,11 +332,12 @@ def draw(look, strokes):
         chain.release().perform()
 
 
-def sheet(look):
-    """The grey values of the drawing, as a picture file would hold them."""
-    ink = look.js("return Array.from(SHEET.ink)")
+def picture_of(look, folder):
+    """The drawing as a picture in a file: dark ink on white paper."""
     h, w = look.js("return [SHEET.h, SHEET.w]")
-    return (255 - np.reshape(ink, (h, w)).astype(np.uint8)).astype(np.float32) / np.float32(255)
+    ink = np.reshape(look.js("return Array.from(SHEET.ink)"), (h, w)).astype(np.uint8)
+    Image.fromarray(255 - ink).save(folder / "drawing.png")
+    return folder / "drawing.png"
 
 
 @pytest.mark.parametrize("dataset", [explored.enlarged, trained_run.digits])
@@ -345,7 +348,7 @@ def test_drawn_strokes_are_framed_as_predict_frames_them(browser, tmp_path, data
         look.click("#clear")
         draw(look, strokes)
         assert look.text("#source").startswith("Your drawing")
-        right = framing.prepare(sheet(look), network.frame, network.look.paper, network.look.ink)
+        right = network.seen(*pictures.read(picture_of(look, tmp_path), network.frame.shape))
         seen = look.arrays("{X: jaxnn.state.X}")["X"]
         np.testing.assert_allclose(seen[0], right.ravel(), atol=1e-6)
         require_same(look, by_jax(look, config))
@@ -550,7 +553,7 @@ def test_what_is_negative_is_darker_than_what_is_positive(document):
 
 def test_names_of_classes_cannot_run(browser, tmp_path, monkeypatch):
     evil = '</script><img src=x onerror="window.evil = 1"><script>window.evil = 1</script>'
-    monkeypatch.setattr(explore, "class_names", lambda network: [evil] * 10)
+    monkeypatch.setattr(Trained, "class_names", (evil,) * 10)
     look, *_ = opened(browser, tmp_path, Config(n_h=(7,)))
     look.choose("#mistake", "sign")
     look.click("#step")

@@ -100,7 +100,7 @@ def described(network: Trained, dataset: Dataset, params: Params, logits: Array)
     sizes = [params["W1"].shape[-1], *(len(params[f"b{layer}"]) for layer in range(1, L + 1))]
     by_momentum = config.optimiser in ("momentum", "nesterov")
     return {
-        "classes": class_names(network),
+        "classes": list(network.class_names),
         "frame": frame.to_dict(),
         "paper": look.paper if look else 0.0,
         "ink": look.ink if look else 1.0,
@@ -116,12 +116,6 @@ def described(network: Trained, dataset: Dataset, params: Params, logits: Array)
         "images": _images(dataset, logits),
         "lessons": {code: lesson._asdict() for code, lesson in LESSONS.items()},
     }
-
-
-def class_names(network: Trained) -> list[str]:
-    """The classes as a person calls them."""
-    data = network.run.data
-    return list(data.get("class_names") or map(str, range(data["n_classes"])))
 
 
 def _images(dataset: Dataset, logits: Array) -> dict[str, Any]:
