@@ -67,8 +67,9 @@ def load_params(path: str | Path) -> dict[str, NDArray[np.float32]]:
     True
     """
     path = Path(path)
+    form = _form(path)
     try:
-        if _form(path) == ".npz":
+        if form == ".npz":
             with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
                 found = {name: file[name] for name in file.files}
         else:
@@ -76,7 +77,7 @@ def load_params(path: str | Path) -> dict[str, NDArray[np.float32]]:
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: no such file") from error
     except UNREADABLE as error:
-        raise CheckpointError(f"{path}: no whole {path.suffix} file ({error!s:.100})") from error
+        raise CheckpointError(f"{path}: no whole {form} file ({error!s:.100})") from error
     return _checked(path, found)
 
 
