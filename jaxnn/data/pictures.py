@@ -71,6 +71,30 @@ def read(path: Path, shape: tuple[int, int], look: Look | None = None) -> list[P
     return [Picture(*each) for each in zip(names, greys, as_they_are, strict=True)]
 
 
+def read_as(path: Path, shape: tuple[int, ...], look: Look) -> list[Picture]:
+    """The pictures in a file as the network of a folder of pictures knows them: scaled to `shape`,
+    (h, w) or (h, w, 3), without a frame. An array holds one or more of that shape.
+
+    Raises `DataError`.
+    """
+    with blame(str(path), Exception):
+        content = _content(path)
+        if content.startswith(BEGINNINGS):
+            stack: NDArray[Any] = pixels(path, shape)[np.newaxis]
+        elif content.startswith(NPY):
+            stack = _npy(content)
+            stack = stack[np.newaxis] if stack.shape == shape else stack
+            if stack.shape[1:] != shape:
+                raise ValueError(f"pictures of {shape} expected, found an array of {stack.shape}")
+        else:
+            raise ValueError("PNG, JPEG or NPY expected, as the network is of pictures in files")
+        taken = look.taken(stack)
+        if taken is None:
+            raise ValueError("numbers from 0 to a white of at most 65,535 expected")
+    names = [f"{path} [{i}]" for i in range(len(taken))] if len(taken) > 1 else [str(path)]
+    return [Picture(name, image, image) for name, image in zip(names, taken, strict=True)]
+
+
 def _content(path: Path) -> bytes:
     if not path.is_file():
         found = "found another kind of file" if path.exists() else "no such file"

@@ -20,7 +20,7 @@ import numpy as np
 
 from jaxnn.data import emnist
 from jaxnn.data.blame import blame
-from jaxnn.data.field import Field, Values
+from jaxnn.data.field import Field, Values, whole
 from jaxnn.data.idx import opened
 from jaxnn.data.roles import place
 from jaxnn.errors import DataError, SettingError
@@ -36,6 +36,9 @@ AT_ONCE, LONGEST_LINE = 1 << 18, 1 << 22
 MOST_DIGITS = 6
 
 MOST_COLUMNS = 1_000_000
+
+#: Rows of a table without a header that may be the flattened pictures of a person.
+MOST_PICTURES = 10_000
 
 
 class Table(NamedTuple):
@@ -102,6 +105,41 @@ def parts(paths: Sequence[Path], keys: Sequence[str] = ()) -> dict[str, Field]:
             else:
                 found |= {f"{part}/{name}": field for name, field in arrays(table).items()}
     return found
+
+
+def unlabelled(path: Path, n_x: int, must: bool) -> Table | None:
+    """How a table is to be read whose rows are predicted: of n_x inputs, with or without a label
+    and an identifier. None where it may be a picture instead, unless it `must` be a table.
+
+    Raises DataError.
+    """
+    table = described(path, labelled=False)
+    if len(table.inputs) == n_x + 1:
+        return described(path)
+    is_one = bool(table.header) or must or table.rows > MOST_PICTURES
+    if len(table.inputs) == n_x:
+        return table if is_one else None
+    if is_one:
+        raise DataError(
+            f"{path}: {n_x:,} inputs per row expected as the network has, found "
+            f"{len(table.inputs):,}"
+        )
+    return None
+
+
+def rows(table: Table) -> Values:
+    """The inputs (n, n_x) of a whole table, as the training data were read. Raises DataError."""
+    x = arrays(table)["x"]
+    with blame(table.path.name):
+        return whole(x).reshape(x.shape[0], -1)
+
+
+def identifiers(table: Table) -> list[str]:
+    """The cells of the column that numbers the rows; none where there is no such column."""
+    if table.identifier is None:
+        return []
+    with blame(str(table.path), zlib.error):
+        return list(column(table, table.identifier))
 
 
 def like(path: Path, first: Table) -> Table:

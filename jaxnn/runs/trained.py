@@ -102,7 +102,7 @@ class Trained(NamedTuple):
                 f"expected inputs of shape (n, {n_x}), or images of so many pixels, found "
                 f"{found.shape}"
             )
-        return self.logits_in_unit(self._in_unit(found.reshape(len(found), n_x)))
+        return self.logits_in_unit(self.in_unit(found.reshape(len(found), n_x)))
 
     def logits_in_unit(self, X: NDArray[np.float32]) -> Array:
         """Z_L (n, C) of inputs X (n, n_x) in [0, 1], as the network was shown its own."""
@@ -127,6 +127,8 @@ class Trained(NamedTuple):
         Raises `DataError` where there is nothing in it, unless that is so in a training image too.
         """
         as_it_is, look = picture.as_it_is, self.look
+        if as_it_is is not None and as_it_is.ndim == 3:
+            return as_it_is
         if look is None:
             return prepare(picture.grey, require_frame(self))
         if as_it_is is None:
@@ -135,13 +137,29 @@ class Trained(NamedTuple):
             raise DataError(f"no ink: every pixel is {as_it_is.max():g} where white is 1")
         return as_it_is
 
+    def pictures_in(self, path: Path, anew: bool = False) -> list[Picture]:
+        """The pictures in a file: scaled as the network's own were, if those were files of a size
+        that was asked for, or in colour; else as a person draws them, those of the training images'
+        size as they are unless `anew`.
+
+        Raises `DataError` where it cannot be read, `UsageError` where the inputs are no images.
+        """
+        shape, look = self.image_shape, self.look
+        of_a_size = self.run.data.get("reading", {}).get("size")
+        if shape is not None and look is not None and (len(shape) == 3 or of_a_size):
+            return pictures.read_as(path, shape, look)
+        return pictures.read(path, require_frame(self).shape, None if anew else look)
+
     def _from_files(self, paths: Iterable[Path]) -> NDArray[np.float32]:
         """Every picture in these files, (n, n_x), where white is 1."""
-        frame = require_frame(self)
-        found = [p for path in paths for p in pictures.read(path, frame.shape, self.look)]
+        found = [picture for path in paths for picture in self.pictures_in(path)]
         return np.stack([self.seen(picture).ravel() for picture in found])
 
-    def _in_unit(self, values: NDArray[Any]) -> NDArray[np.float32]:
+    def in_unit(self, values: NDArray[Any]) -> NDArray[np.float32]:
+        """Inputs (n, n_x) on the scale of the training data as the network was shown its own.
+
+        Raises `UsageError` for another scale.
+        """
         if self.standardisation is not None:
             return self.standardisation.applied(values)
         if self.look is not None:
