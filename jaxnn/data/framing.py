@@ -34,6 +34,14 @@ DUST = 0.03
 FAINT = 0.125
 
 
+#: A line along a side is an edge where this share of it differs from the picture's median, by this
+#: share of all contrast; but not where more of the border within it than this does so too.
+EDGE_SHARE, EDGE_CONTRAST, MOST_TOUCHING = 0.9, 0.15, 0.005
+
+#: A corner that differs by more than this share of all contrast from the border is ink, not paper.
+CORNER_CONTRAST = 0.3
+
+
 class Frame(NamedTuple):
     """Height and width in pixels of the image and of the box, and the centre of mass (y, x)."""
 
@@ -101,11 +109,40 @@ def prepare(grey: Pixels, frame: Frame, paper: float = 0.0, ink: float = 1.0) ->
 
     Raises `DataError` where there is no ink.
     """
-    strokes = _ink(grey)
+    strokes = _ink(_without_edges(grey))
     if max(grey.shape) > max(frame.shape):
         strokes = np.where(strokes < FAINT, np.float32(0), strokes)
     placed = _placed(_fitted(_cropped(_without_dust(strokes)), frame.box), frame)
     return np.float32(paper) + np.float32(ink - paper) * placed
+
+
+def _without_edges(grey: Pixels) -> Pixels:
+    """Without a frame around the drawing, and without the dark edge that a scan has: lines along a
+    side that are of another brightness than the picture's median from end to end.
+
+    Where they are not on all four sides, and something touches a side of what lies within, that is
+    ink, up to which the picture was cut, and so may they be: then they stay.
+    """
+    apart = np.float32(EDGE_CONTRAST) * np.ptp(grey)
+    above = np.sign(grey - np.median(grey)) * (np.abs(grey - np.median(grey)) > apart)
+    rows, columns = (_edges(above.mean(axis=axis)) for axis in (1, 0))
+    inner = above[rows, columns]
+    if inner.shape == grey.shape or not inner.size:
+        return grey
+    is_frame = all(
+        0 < s.start < s.stop < n for s, n in zip((rows, columns), grey.shape, strict=True)
+    )
+    touching = np.concatenate([*inner[[0, -1]], *inner[:, [0, -1]].T]) != 0
+    return grey[rows, columns] if is_frame or touching.mean() <= MOST_TOUCHING else grey
+
+
+def _edges(shares: NDArray[np.floating[Any]]) -> slice:
+    """What is left of the lines when those at either end go whose share of other pixels, signed, is
+    nearly all of them."""
+    most = max(1, len(shares) // 8)
+    whole = np.abs(shares) >= EDGE_SHARE
+    first, last = (int(np.argmin([*ends[:most], False])) for ends in (whole, whole[::-1]))
+    return slice(first, len(shares) - last)
 
 
 def _ink(grey: Pixels) -> Pixels:
@@ -134,6 +171,10 @@ def _paper(grey: Pixels) -> Pixels:
         [np.median(grey[rows, columns]) for columns in (slice(patch), slice(-patch, None))]
         for rows in (slice(patch), slice(-patch, None))
     ]
+    border = np.median(np.concatenate([*grey[[0, -1]], *grey[:, [0, -1]].T]))
+    inked = np.abs(np.array(corners) - border) > np.float32(CORNER_CONTRAST) * np.ptp(grey)
+    if not inked.all():  # ink in a corner, up to which the picture was cut
+        corners = np.where(inked, border, corners).astype(np.float32).tolist()
     across, down = np.linspace(0, 1, w, dtype=np.float32), np.linspace(0, 1, h, dtype=np.float32)
     top, bottom = (left + (right - left) * across for left, right in corners)
     return top + np.outer(down, bottom - top)

@@ -93,7 +93,8 @@ def test_json_has_every_probability(predict):
     np.save("one.npy", examples(1))
     (answer,) = json.loads(predict("one.npy", "--json").out)
     assert set(answer) == {
-        "image", "digit", "probability", "runner_up", "runner_up_probability", "probabilities",
+        "image", "digit", "class", "probability",
+        "runner_up", "runner_up_class", "runner_up_probability", "probabilities",
     }  # fmt: skip
     assert len(answer["probabilities"]) == 10
     assert sum(answer["probabilities"]) == pytest.approx(1, abs=1e-6)

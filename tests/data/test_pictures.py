@@ -98,6 +98,38 @@ class TestPrepare:
         dusty[5, 5] = dusty[190, 150] = 1
         np.testing.assert_array_equal(prepare(dusty, MNIST), prepare(drawing(), MNIST))
 
+    @pytest.mark.parametrize(("width", "pen"), [(1, 0.0), (3, 0.2), (2, 0.6)])
+    @pytest.mark.parametrize("turned", [False, True])
+    def test_a_frame_around_the_drawing_is_not_part_of_it(self, width, pen, turned):
+        image = np.pad(grey(drawing()), width, constant_values=pen)
+        image = 1 - image if turned else image
+        np.testing.assert_allclose(prepare(image, MNIST), prepare(drawing(), MNIST), atol=1e-5)
+
+    @pytest.mark.parametrize("side", range(4))
+    @pytest.mark.parametrize(("width", "pen"), [(1, 0.0), (8, 0.1), (15, 0.3)])
+    def test_nor_is_the_dark_edge_of_a_scan(self, side, width, pen):
+        image = np.rot90(grey(drawing()), side).copy()
+        image[:width] = pen
+        image = np.rot90(image, -side)
+        np.testing.assert_allclose(prepare(image, MNIST), prepare(drawing(), MNIST), atol=1e-5)
+
+    @pytest.mark.parametrize("turned", [False, True])
+    @pytest.mark.parametrize("flip", [(), (0,), (1,), (0, 1)])
+    def test_a_crop_to_the_ink(self, turned, flip):
+        """The bar of this 7 reaches into two corners and from side to side: it is no edge of a
+        scan."""
+        seven = np.zeros((200, 160), np.float32)
+        seven[40:56, 50:110] = 1
+        for row in range(56, 140):
+            at = 110 - (row - 56) // 2
+            seven[row, at - 16 : at] = 1
+        image = np.flip(seven, flip)
+        expected = prepare(image, MNIST)
+        rows, columns = np.flatnonzero(image.any(axis=1)), np.flatnonzero(image.any(axis=0))
+        cut = image[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+        cut = cut if turned else 1 - cut
+        np.testing.assert_allclose(prepare(cut, MNIST), expected, atol=1e-5)
+
     @pytest.mark.parametrize("fill", [0.0, 0.5, 1.0])
     def test_a_blank_image_is_refused(self, fill):
         with pytest.raises(DataError, match="no ink: the image is blank"):
