@@ -21,7 +21,7 @@ from jaxnn.data.pixels import OtherScaleError, read_images
 from jaxnn.data.roles import Parts
 from jaxnn.data.split import held_out, taken
 from jaxnn.data.validate import COLOURS, check_headers, example_shape, image_shape
-from jaxnn.errors import SettingError
+from jaxnn.errors import DataError, SettingError
 
 #: The share that is set aside as a test part where the data have none.
 OWN_TEST = 0.2
@@ -118,6 +118,8 @@ def build(
     split: tuple[str, ...] = ()
     if test is None or y_test is None:
         share = OWN_TEST if options.test is None else options.test
+        if options.test is None and round(share * len(y_train)) == 0:
+            raise DataError(f"{source}: a test part, or examples for one, expected, found neither")
         held, on_disk = (
             held_out(y_train, share, options.seed, "test"),
             not fits(train.nbytes, memory),

@@ -1,4 +1,5 @@
-"""HDF5 files, such as the document's MNISTdata.hdf5, read by h5py in a process of its own.
+"""HDF5 files, such as the document's MNISTdata.hdf5, read by h5py in a process of its own; and
+MATLAB's files of version 5, whose reader crashes as well.
 
 A malformed file can crash or hang the HDF5 library, and a file of a few bytes can make it take any
 amount of memory: the program `jaxnn.data.hdf5_reader` has limits on both, and nothing to lose. A

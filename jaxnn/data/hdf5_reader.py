@@ -1,7 +1,8 @@
-"""Reads an HDF5 file for `jaxnn.data.hdf5`, which runs this as a program.
+"""Reads HDF5 and MATLAB files for `jaxnn.data.hdf5`, which runs this as a program.
 
-The HDF5 library is known to crash and to hang on files with a single flipped byte, so it only ever
-runs here, in a process of its own that has little to lose. An error while an array is read ends it.
+The HDF5 library is known to crash and to hang on files with a single flipped byte, and SciPy's
+reader of MATLAB files to crash. They only ever run here, in a process of its own that has little to
+lose. An error while an array is read ends it.
 """
 
 import faulthandler
@@ -11,6 +12,7 @@ import sys
 import zlib
 from collections.abc import Iterator
 from itertools import islice, pairwise, product
+from pathlib import Path
 from typing import IO, Any
 
 import h5py
@@ -36,6 +38,12 @@ DEFLATE, FLETCHER32 = 1, 3
 LARGEST_RATIO = 1032
 
 LARGEST_MEMORY = 4 << 30
+
+MATLAB_5 = b"MATLAB 5.0 MAT-file"
+MATLAB_NUMBERS = {
+    *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)),
+    *("double", "single", "logical"),
+}
 
 #: Arrays that are listed, strings that are read, and bytes that are read at once.
 MOST_ARRAYS, MOST_STRINGS, AT_ONCE = 1000, 10_000_000, 1 << 20
@@ -76,6 +84,16 @@ def listed(file: h5py.File) -> Iterator[tuple[str, Any]]:
                 yield from within(group[name], f"{where}/")
 
     yield from within(file, "")
+
+
+def matlab(path: str) -> dict[str, Any]:
+    """The numeric arrays of a MATLAB file of version 5, in memory."""
+    from scipy.io import loadmat, whosmat
+
+    names = [name for name, _, kind in whosmat(path) if kind in MATLAB_NUMBERS][:MOST_ARRAYS]
+    loaded = loadmat(path, variable_names=names)
+    arrays = {name: np.asarray(loaded[name]) for name in names if name in loaded}
+    return {name: array for name, array in arrays.items() if array.dtype.kind in "iufb"}
 
 
 def _checked(dataset: h5py.Dataset) -> Any:
@@ -200,8 +218,13 @@ def serve(requests: IO[bytes], out: IO[bytes]) -> None:
                 file = None
             faulthandler.dump_traceback_later(SECONDS, exit=True)
             try:
-                file = h5py.File(path, "r", locking=False)
-                found = dict(islice(listed(file), MOST_ARRAYS))
+                with Path(path).open("rb") as opened:
+                    is_matlab = opened.read(len(MATLAB_5)) == MATLAB_5
+                if is_matlab:
+                    found = matlab(path)
+                else:
+                    file = h5py.File(path, "r", locking=False)
+                    found = dict(islice(listed(file), MOST_ARRAYS))
                 arrays = {name: a for name, a in found.items() if not isinstance(a, str)}
                 told: Any = {
                     name: [array.shape, array.dtype.str] if name in arrays else array

@@ -9,6 +9,7 @@ import codecs
 import io
 import math
 import warnings
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -138,8 +139,7 @@ def size_of(source: Path | BinaryIO) -> tuple[tuple[int, int], bool]:
 
     Raises DataError.
     """
-    where = str(source) if isinstance(source, Path) else "a picture"
-    with blame(where, Exception), _opened(source) as image:
+    with _blamed(source), _opened(source) as image:
         w, h = image.size
         turned = image.getexif().get(ORIENTATION, 1) >= QUARTER_TURNED
         return ((h, w) if turned else (w, h)), _is_colour(image)
@@ -148,7 +148,7 @@ def size_of(source: Path | BinaryIO) -> tuple[tuple[int, int], bool]:
 def pixels(source: Path | BinaryIO, shape: tuple[int, ...]) -> NDArray[np.uint8]:
     """A picture of `shape`, (h, w) or (h, w, 3), scaled if it has another size. Or DataError."""
     with (
-        blame(str(source) if isinstance(source, Path) else "a picture", Exception),
+        _blamed(source),
         warnings.catch_warnings(),
     ):
         warnings.simplefilter("ignore")
@@ -162,6 +162,11 @@ def pixels(source: Path | BinaryIO, shape: tuple[int, ...]) -> NDArray[np.uint8]
             if image.size != (shape[1], shape[0]):
                 image = image.resize((shape[1], shape[0]), Image.Resampling.BILINEAR)
             return np.asarray(image)
+
+
+def _blamed(source: Path | BinaryIO) -> AbstractContextManager[None]:
+    """Errors name the file, where it is one; of a picture within a file, its reader names it."""
+    return blame(str(source), Exception) if isinstance(source, Path) else nullcontext()
 
 
 #: Exif's tag of the camera's orientation, of which half are by a quarter turn.

@@ -1,5 +1,7 @@
 """Distortions: what they leave alone, how large and how smooth they are, and what they repeat."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,10 +19,13 @@ from jaxnn.data.augmentation import (
     resample,
 )
 from jaxnn.nn.mlp import init_params
+from jaxnn.training.config import Config
 from jaxnn.training.objective import one_hot, unit_interval
 from jaxnn.training.program import Hyperparameters, Program
 from jaxnn.training.shuffle import permutation
 from jaxnn.training.step import init_state, train_epoch, train_step
+
+from .. import trained_run
 
 SHAPES = [(28, 28), (8, 8), (6, 11)]
 KEY = jax.random.key(7)
@@ -129,3 +134,32 @@ def test_every_step_learns_from_fresh_distortions():
         X = distort(distorting, unit_interval(images[batch], scale), (8, 8), strength)
         expected = train_step(expected, X, one_hot(labels[batch], 5), hyper)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=2e-6), found, expected)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_outside_of_a_dark_drawing_is_its_paper(shape):
+    """A drawing and its negative are distorted alike."""
+    X, distortion = rows(shape), Distortion(2.0, 3.0)
+    expected = 1 - distort(KEY, X, shape, distortion)
+    np.testing.assert_allclose(distort(KEY, 1 - X, shape, distortion, 1.0), expected, atol=1e-6)
+    assert not np.allclose(distort(KEY, 1 - X, shape, distortion), expected, atol=0.1)
+
+
+@pytest.mark.parametrize("paper", [0.0, 0.8])
+def test_the_channels_of_a_colour_are_distorted_alike(paper):
+    shape, distortion = (6, 11), Distortion(2.0, 3.0)
+    channels = np.random.default_rng(3).random((3, 5, 66), np.float32)
+    X = np.moveaxis(channels, 0, 2).reshape(5, -1)
+    found = np.moveaxis(distort(KEY, X, (*shape, 3), distortion, paper).reshape(5, 66, 3), 2, 0)
+    expected = [distort(KEY, channel, shape, distortion, paper) for channel in channels]
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(("light", "paper"), [(False, 0.0), (True, 1.0)])
+def test_the_paper_is_that_of_the_training_images(light, paper):
+    digits = trained_run.digits()
+    framed = np.pad(digits.x_train.reshape(-1, 8, 8), ((0, 0), (1, 1), (1, 1)))
+    x = (16 - framed if light else framed).reshape(len(framed), -1)
+    dataset = replace(digits, x_train=x, image_shape=(10, 10))
+    assert Program.of(Config(elastic=1.0), dataset).paper == paper
+    assert Program.of(Config(), dataset).paper == 0
