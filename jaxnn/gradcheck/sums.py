@@ -236,8 +236,11 @@ def positions(context: Context, group: Group) -> Iterator[Trial]:
         labels.append(Label("partial", told, 0.6))
         masks.append(mask)
     stacked = np.stack(masks)
-    top = float(np.abs(context.backward.ct(op.output)).max(initial=0.0))
-    limits = [c for c in CLIPPED if c < top] if len(group.ops) == 1 else []
+    size = np.abs(context.backward.ct(op.output))
+    # Where all that are not 0 are of one size, a clip is a factor, and is told as that.
+    top, low = size.max(initial=0.0), size.min(initial=np.inf, where=size > 0)
+    varied = len(group.ops) == 1 and top - low > 1e-9 * top
+    limits = [c for c in CLIPPED if c < top] if varied else []
     labels += [Label("clipped", f"is clipped at ±{c:g}", 0.5) for c in limits]
 
     def change(i: int, op: Op, ct: Float64Array) -> Float64Array:
