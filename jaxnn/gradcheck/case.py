@@ -24,6 +24,7 @@ from jaxnn.gradcheck.compare import (
     epsilon,
 )
 from jaxnn.gradcheck.hypotheses import BATCH, near
+from jaxnn.gradcheck.plain import without_stops
 from jaxnn.gradcheck.precision import widened
 from jaxnn.gradcheck.program import (
     UNTRACEABLE,
@@ -58,6 +59,10 @@ REPEATED = 16.0
 
 #: What NumPy may compute in on the way without showing it.
 UNSEEN = (np.dtype(np.float32), np.dtype(np.float16))
+
+
+#: By so many parameters a loss is differentiated in forward mode, where reverse mode fails.
+FORWARD = 4_000
 
 
 class Answer(NamedTuple):
@@ -103,7 +108,7 @@ class Case:
             try:
                 #: The loss as a function of the point in float64.
                 self.loss_at = self._in_float64(self.wide_args)
-                self._value_and_gradient = prepare(jax.value_and_grad(self.loss_at), self.point)
+                self._value_and_gradient = self._differentiated()
                 value, self.raw_truth = self._value_and_gradient(self.point)
             except UNTRACEABLE:
                 raise JaxnnError(
@@ -116,6 +121,63 @@ class Case:
         self.doubt = self.doubt or self._another_value(own, float(value))
 
     # -- The truth -----------------------------------------------------------------------------
+
+    def _differentiated(self) -> Function:
+        """The loss and its gradient; through a `while_loop`, which reverse mode cannot, forward."""
+        try:
+            return prepare(jax.value_and_grad(self.loss_at), self.point)
+        except ValueError as error:
+            if "Reverse-mode differentiation does not work" not in str(error):
+                raise
+        leaves, structure = jax.tree.flatten(self.point)
+        ends = np.cumsum([leaf.size for leaf in leaves])
+        if ends[-1] > FORWARD or any(map(np.iscomplexobj, leaves)):
+            raise JaxnnError(
+                f"expected a loss without lax.while_loop, or up to {FORWARD:,} real parameters, "
+                f"found {ends[-1]:,}: reverse mode cannot go through such a loop. Write it with "
+                "lax.scan, or with lax.fori_loop between bounds that are Python numbers"
+            )
+        basis = [
+            part.reshape(-1, *leaf.shape)
+            for part, leaf in zip(
+                np.split(np.eye(ends[-1]), ends[:-1], axis=1), leaves, strict=True
+            )
+        ]
+
+        def forward(values: Any) -> Any:
+            def along(unit: Any) -> Any:
+                tangent = jax.tree.unflatten(structure, unit)
+                return jax.jvp(self.loss_at, (values,), (tangent,))
+
+            value, slopes = jax.vmap(along)(basis)
+            parts = jnp.split(slopes, ends[:-1])
+            shaped = [p.reshape(leaf.shape) for p, leaf in zip(parts, leaves, strict=True)]
+            return value[0], jax.tree.unflatten(structure, shaped)
+
+        try:
+            return prepare(forward, self.point)
+        except TypeError as error:
+            raise JaxnnError(
+                "expected a loss without lax.while_loop, found one that also has a custom_vjp: "
+                "neither reverse mode nor forward mode can go through both. Write the loop with "
+                "lax.scan, or with lax.fori_loop between bounds that are Python numbers"
+            ) from error
+
+    @cached_property
+    def without_stops(self) -> Leaves | None:
+        """The gradient as if the loss had no `stop_gradient`; None where it would be the same."""
+        with float64_rules():
+            try:
+                function = without_stops(self.loss_at, self.point)
+                if function is None:
+                    return None
+                found = prepare(jax.grad(function), self.point)(self.point)
+            except Exception:  # A while loop, a NumPy function: nothing is known.
+                return None
+        gradient = {path: as_real(value) for path, value in found.items()}
+        floors = self.floors(np.float64)
+        same = all(near(gradient[p], true, floors[p]) for p, true in self.truth.items())
+        return None if same else gradient
 
     def _in_own_width(self) -> tuple[float, Draws | None]:
         """The loss in the caller's dtype and settings, and the random numbers that it drew."""
@@ -210,7 +272,13 @@ class Case:
 
     def value(self, point: Mapping[str, Any]) -> float:
         """The loss in float64."""
-        return float(self._value_and_gradient(point)[0])
+        return float(self._value(point))
+
+    @cached_property
+    def _value(self) -> Function:
+        return (
+            self.loss_at if isinstance(self.loss_at, Program) else prepare(self.loss_at, self.point)
+        )
 
     def slope(self, along: Leaves, t: float) -> float:
         """The central difference of the loss along a direction."""

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from jaxnn.gradcheck import witness
-from jaxnn.gradcheck.case import Answer, Case
+from jaxnn.gradcheck.case import Answer, Case, Leaves
 from jaxnn.gradcheck.compare import (
     NOISE_FACTOR,
     LeafReport,
@@ -17,14 +17,13 @@ from jaxnn.gradcheck.compare import (
     incomparable,
     largest,
 )
-from jaxnn.gradcheck.diagnosis import blame, name_causes
 from jaxnn.gradcheck.explanations import sentence
-from jaxnn.gradcheck.kinks import Along
+from jaxnn.gradcheck.kinks import Along, AtKinks, is_smooth
 from jaxnn.gradcheck.reference import float64_rules, floating
 from jaxnn.gradcheck.report import NOT_JUDGED, Finding, GradientReport, Witness
 from jaxnn.gradcheck.verdict import (
-    AtKinks,
-    at_kinks,
+    ONE,
+    at_the_kinks,
     beyond_sides,
     by_differences,
     contradicted,
@@ -34,7 +33,11 @@ from jaxnn.gradcheck.verdict import (
 
 
 def check_gradients(
-    loss: Callable[..., Any], gradient: Callable[..., Any], params: Any, *args: Any
+    loss: Callable[..., Any],
+    gradient: Callable[..., Any],
+    params: Any,
+    *args: Any,
+    autodiff_only: bool = False,
 ) -> GradientReport:
     """Examine `gradient(params, *args)`, a hand-written derivative of `loss(params, *args)`.
 
@@ -49,6 +52,13 @@ def check_gradients(
     A loss that draws random numbers is examined with the draws of the caller's dtype. Where the
     loss is another function in float64 all the same, or the loss itself contradicts what autodiff
     says, the report has the reason in `not_judged`, and is not `ok`.
+
+    With `autodiff_only` the gradient that is meant is what jax.grad says of the loss, whatever its
+    values do: what `stop_gradient` returns is constant, a custom rule is right. So a semi-gradient
+    of temporal differences or a straight-through estimator is declared. Differences of the loss are
+    then not asked, and the verdict says so. Undeclared, such a gradient cannot be judged.
+
+    A loss with a `lax.while_loop` is differentiated in forward mode, by up to 4,000 parameters.
 
     Raises JaxnnError where nothing can be compared: `loss` is no scalar or not finite, or `params`
     has no real leaf. What `loss` and `gradient` raise themselves is passed on.
@@ -71,7 +81,7 @@ def check_gradients(
             or _nondeterministic(case, answer, again)
             or _differing(case, answer)
             or (_not_judged(case, case.doubt) if case.doubt else None)
-            or _examined(case, answer)
+            or (_by_autodiff(case, answer) if autodiff_only else _examined(case, answer))
         )
 
 
@@ -93,17 +103,21 @@ def _examined(case: Case, answer: Answer) -> GradientReport:
     kinks, beside = AtKinks({}, None), dict[str, Any]()
     with float64_rules():
         testimony = witness.examine(case.value, case.point, case.truth, given)
-        if not right(verdict.leaves) or testimony.status != "confirms":
-            beside = witness.kinks(case.true_gradient, case.point, case.truth)
-            if any(np.any(low < high) for low, high in beside.values()):
-                kinks = at_kinks(case, given, beside)
-    excused = not right(verdict.leaves)
+        excused = not right(verdict.leaves)
+        if (excused or testimony.status != "confirms") and not is_smooth(case.loss_at, case.point):
+            beside = witness.kinks(case.true_gradient, case.point, case.truth, given)
+            kinks = at_the_kinks(case, given, beside)
     if kinks.intervals:
         verdict = judge(case, answer, wide, used, kinks.intervals)
     leaves, precision, floors = verdict
-    along = kinks.separated(case, given, floors) if excused and right(leaves) else None
+    along = None
+    if excused and right(leaves) and kinks.kinks is not None:
+        along = kinks.kinks.separated(given, case.truth, floors, ONE[0])
     if along:
         leaves = tuple(_separated(leaf, along) for leaf in leaves)
+    asked = testimony.status != "confirms" and not along
+    if asked and (stopped := _stopped(case, leaves, given)):
+        return _not_judged(case, stopped, testimony)
     if not right(leaves) and not along and testimony.status == "disputes":
         leaves = by_differences(case, leaves, given)
     findings = []
@@ -138,6 +152,52 @@ def _examined(case: Case, answer: Answer) -> GradientReport:
     )
 
 
+def _by_autodiff(case: Case, answer: Answer) -> GradientReport:
+    """The verdict where autodiff's answer is what is meant, and the loss's values are not asked."""
+    wide, used = case.run_wide()
+    verdict = judge(case, answer, wide, used, None)
+    given = {path: as_real(value) for path, value in (wide or answer).leaves.items()}
+    findings: list[Finding] = []
+    if not right(verdict.leaves):
+        with float64_rules():
+            beside = witness.kinks(case.true_gradient, case.point, case.truth, given)
+            kinks = at_the_kinks(case, given, beside)
+        verdict = judge(case, answer, wide, used, kinks.intervals or None)
+        if not right(verdict.leaves):
+            findings = _beyond_kinks(case, verdict.leaves) or name_causes(
+                case, given, wide or answer, kinks.intervals, verdict.floors, used
+            )
+    return GradientReport(
+        ok=right(verdict.leaves),
+        leaves=verdict.leaves,
+        findings=tuple(findings),
+        notes=(*case.notes, *_kink_notes(verdict.leaves)),
+        precision=str(verdict.precision),
+        title="gradient, held to autodiff alone (differences of the loss were not asked)",
+    )
+
+
+def _stopped(case: Case, leaves: tuple[LeafReport, ...], given: Leaves) -> str:
+    """Why a gradient of a loss with a `stop_gradient` that matters may not be called right: there
+    are two, and this is one of them; empty where it is neither."""
+    whole = case.without_stops
+    if whole is None:
+        return ""
+    if right(leaves):
+        return (
+            "it is the gradient with what stop_gradient returns held constant, and the loss's "
+            "values change otherwise. If that is meant (a semi-gradient, a straight-through "
+            "estimator), say so: autodiff_only=True"
+        )
+    if right(compare_leaves(given, whole, case.floors(np.float64))):
+        return (
+            "it is the gradient of the loss as if there were no stop_gradient in it, which "
+            "jax.grad holds constant. Take stop_gradient out of the loss, or be held to jax.grad: "
+            "autodiff_only=True"
+        )
+    return ""
+
+
 def _separated(leaf: LeafReport, along: Along) -> LeafReport:
     """A leaf whose entries are wrong together, though each by itself may be right."""
     wrong = int(np.count_nonzero(along.way[leaf.path]))
@@ -163,6 +223,21 @@ def _beyond_kinks(case: Case, leaves: tuple[LeafReport, ...]) -> list[Finding]:
     low, high = leaf.beyond or (0.0, 0.0)
     detail = f"{leaf.given:.6g} is not between {low:.6g} and {high:.6g}"
     return [blame(case, "beyond_kink", [leaf.path for leaf in wrong], detail)]
+
+
+# -- What explains is loaded only where something is wrong -----------------------------------------
+
+
+def blame(*args: Any) -> Finding:
+    from jaxnn.gradcheck import diagnosis
+
+    return diagnosis.blame(*args)
+
+
+def name_causes(*args: Any) -> list[Finding]:
+    from jaxnn.gradcheck import diagnosis
+
+    return diagnosis.name_causes(*args)
 
 
 # -- What cannot be compared -----------------------------------------------------------------------
@@ -263,7 +338,7 @@ def _dispute(testimony: Any) -> str:
     if abs(testimony.given - testimony.difference) <= 1e-6 * abs(testimony.difference):
         return (
             "along the direction tried, differences of the loss agree with yours and not with "
-            "autodiff: the loss has a custom rule, a stop_gradient or a rounding in it; "
+            "autodiff: the loss has a custom rule or a rounding in it; "
             f"the disputed entries, up to {witness.PARTIALS} in each leaf, are held to differences"
         )
     return "the loss does not have the derivative that autodiff claims: look at the loss as well"

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property, reduce
+from functools import cached_property, partial
 from typing import Any
 
 import jax
@@ -12,7 +12,9 @@ import numpy as np
 from jaxnn.gradcheck import witness
 from jaxnn.gradcheck.compare import NOISE_FACTOR, Float64Array, as_real, epsilon, largest
 from jaxnn.gradcheck.directions import Along, along, smooth_directions
+from jaxnn.gradcheck.kinks import Kinks, at_kinks, is_smooth
 from jaxnn.gradcheck.plain import without_rules
+from jaxnn.gradcheck.program import prepare, pulled_back, trace
 from jaxnn.gradcheck.pullback import Leaves, Pullback
 from jaxnn.gradcheck.reference import cast
 
@@ -34,7 +36,7 @@ class Truth:
         self, pullback: Pullback, vector: Callable[..., Any], *, plain: bool = False
     ) -> None:
         self.pullback, self.vector, self.plain = pullback, vector, plain
-        outputs, self.rule = jax.vjp(vector, pullback.point)
+        outputs, self.rule, self.batched_rule = pulled_back(vector, pullback.point)
         self.outputs, self.dtype = as_real(outputs), outputs.dtype
         self.eps = max(pullback.eps, epsilon(outputs.dtype))
 
@@ -44,12 +46,14 @@ class Truth:
             outputs, back = jax.vjp(self.vector, values)
             return back(u.astype(outputs.dtype))[0]
 
-        compiled = jax.jit(pull)
-        try:
-            jax.block_until_ready(compiled(self.pullback.point, jnp.asarray(self.pullback.u)))
-        except Exception:  # A reference of NumPy, or one that branches on values.
-            return pull
-        return compiled
+        return prepare(pull, self.pullback.point, jnp.asarray(self.pullback.u))
+
+    @cached_property
+    def _jacobian_anywhere(self) -> Callable[..., Any]:
+        ct = jnp.eye(self.pullback.n_out, dtype=self.dtype)
+        return prepare(
+            lambda values: jax.vmap(jax.vjp(self.vector, values)[1])(ct)[0], self.pullback.point
+        )
 
     def pull(self, u: Any, at: Mapping[str, Any] | None = None) -> Leaves:
         """u · J, here or at another point."""
@@ -61,8 +65,23 @@ class Truth:
 
     def jacobian(self, at: Mapping[str, Any] | None = None) -> Leaves:
         """The Jacobian, here or at another point."""
-        rule = self.rule if at is None else jax.vjp(self.vector, at)[1]
-        return self.pullback.jacobian(lambda u: rule(u.astype(self.dtype)))
+        if at is None:
+            return self.pullback.jacobian(lambda u: self.batched_rule(u.astype(self.dtype)))
+        rows = self._jacobian_anywhere(at)
+        n = self.pullback.n_out
+        return {path: as_real(value).reshape(n, -1) for path, value in rows.items()}
+
+    @cached_property
+    def smooth(self) -> bool:
+        return is_smooth(self.vector, self.pullback.point)
+
+    @cached_property
+    def kinks(self) -> Kinks | None:
+        """The kinks of the function at the point; None where it cannot be followed."""
+        try:
+            return Kinks(self.vector, self.pullback.point, through_rules=self.plain)
+        except Exception:  # A reference of NumPy, or one that branches on values.
+            return None
 
     def amplification(self) -> float:
         """The error of the product with one cotangent in float32, in units of float32's spacing;
@@ -76,7 +95,7 @@ class Truth:
                 vector = without_rules(
                     self.pullback.vector(self.pullback.function), point, jvp_too=False
                 )
-            outputs, back = jax.vjp(vector, point)
+            outputs, back, _ = pulled_back(vector, point)
             short = back(jnp.asarray(u, outputs.dtype))[0]
         except Exception:  # It exists in float64 only.
             return 0.0
@@ -97,9 +116,10 @@ def plain_truth(pullback: Pullback) -> tuple[Truth | None, str]:
                 pullback.vector(pullback.function), pullback.point, jvp_too=jvp_too
             )
             truth = Truth(pullback, vector, plain=True)
+            forward = prepare(partial(_tangent, vector), here, here)
             if not all(np.isfinite(value).all() for value in truth.pull(pullback.u).values()):
                 continue
-            claims = [as_real(jax.jvp(vector, (here,), (one.v,))[1]) for one in directions]
+            claims = [as_real(forward(here, one.v)) for one in directions]
         except Exception:  # A callback, a while loop: what autodiff cannot go through.
             continue
         if short > epsilon(np.float64):
@@ -108,6 +128,10 @@ def plain_truth(pullback: Pullback) -> tuple[Truth | None, str]:
         if all(_confirms(one, claimed) for one, claimed in zip(directions, claims, strict=True)):
             return truth, "true is autodiff of the forward pass, which differences confirm"
     return None, ""
+
+
+def _tangent(vector: Callable[..., Any], at: Leaves, v: Leaves) -> Any:
+    return jax.jvp(vector, (at,), (v,))[1]
 
 
 def _confirms(one: Along, claimed: Float64Array) -> bool:
@@ -129,7 +153,8 @@ class Table:
     floor: Leaves
     interval: dict[str, tuple[Float64Array, Float64Array]] = field(default_factory=dict)
     cotangents: Float64Array | None = None
-    precision: str = "float64"
+    kinks: Kinks | None = None  #: what is left open, where the kinks are in operations followed
+    us: Float64Array | None = None  #: then the weights of the outputs in each row
 
     def ok(self) -> bool:
         return all(
@@ -175,82 +200,41 @@ def by_autodiff(
     table = replace(table, floor=_floors(true, truth.eps * size))
     if table.ok():
         return table
-    beside = witness.kinks(lambda at: rows(truth, at), pullback.point, true)
-    for at in _towards(pullback, given):
-        for path, row in rows(truth, at).items():
-            low, high = beside[path]
-            jumps = np.abs(row - true[path]) > 1e-3 * largest(true[path], row)
-            beside[path] = (
-                np.where(jumps, np.minimum(low, row), low),
-                np.where(jumps, np.maximum(high, row), high),
-            )
-    if not any(np.any(low < high) for low, high in beside.values()):
+    if truth.smooth:
         return table
-    others = [rows(other, None) for other in _conventions(pullback)]
-    return replace(table, interval=_hull(beside, [true, *others]))
-
-
-def _towards(pullback: Pullback, given: Leaves) -> list[Leaves]:
-    """Points on both sides along what the backward pass gives: of many equal entries those win to
-    which it gives something, which no random direction would find."""
-    v = {
-        path: given[path].sum(axis=0).reshape(x.shape)
-        if len(given[path]) == pullback.n_out
-        else given[path][0].reshape(x.shape)
-        for path, x in pullback.point.items()
-    }
-    scale = (
-        witness.ASIDE * (largest(*pullback.point.values()) or 1.0) / (largest(*v.values()) or 1.0)
-    )
-    return [witness.moved(pullback.point, v, t) for t in (scale, -scale)]
-
-
-def beside_kinks(pullback: Pullback, table: Table) -> Table:
-    """The intervals of one-sided differences, with what autodiff has beside the point: where
-    several kinks meet in one entry, a step along it does not show all that they leave open."""
-    truth, _ = plain_truth(pullback)
-    if truth is None:
-        return table
-    beside = witness.kinks(truth.jacobian, pullback.point, truth.jacobian())
-    joined = {
-        path: (
-            np.where(beside[path][0] < beside[path][1], np.minimum(low, beside[path][0]), low),
-            np.where(beside[path][0] < beside[path][1], np.maximum(high, beside[path][1]), high),
+    towards = {
+        path: (value[0] if cotangents is not None else value.sum(axis=0)).reshape(
+            pullback.point[path].shape
         )
-        for path, (low, high) in table.interval.items()
+        for path, value in given.items()
     }
-    others = [other.jacobian() for other in _conventions(pullback)]
-    return replace(table, interval=_hull(joined, others))
+    beside = witness.kinks(lambda at: rows(truth, at), pullback.point, true, towards)
+    us = np.eye(pullback.n_out) if cotangents is None else [as_real(through(u)) for u in cotangents]
+    return beside_kinks(truth, table, beside, np.stack([*us]))
 
 
-def _conventions(pullback: Pullback) -> list[Truth]:
-    """Autodiff of the forward pass, with JAX's own rules and without: ReLU′(0) is 0 and 1/2."""
-    found = []
-    for jvp_too in (False, True):
-        try:
-            vector = without_rules(
-                pullback.vector(pullback.function), pullback.point, jvp_too=jvp_too
-            )
-            found.append(Truth(pullback, vector, plain=True))
-        except Exception:  # Autodiff cannot go through the forward pass.
-            return []
-    return found
+def beside_kinks(truth: Truth, table: Table, beside: Mapping[str, Any], us: Float64Array) -> Table:
+    """What a function's operations leave open in the rows that are wrong without it."""
+    off = np.zeros(len(us), bool)
+    for path, true in table.true.items():
+        off |= np.any(np.abs(table.given[path] - true) > table.floor[path], axis=1)
 
+    def wrong(leaves: Mapping[str, Any]) -> Leaves:
+        return {path: value[off] for path, value in leaves.items()}
 
-def _hull(
-    interval: Mapping[str, tuple[Float64Array, Float64Array]], others: list[Leaves]
-) -> dict[str, tuple[Float64Array, Float64Array]]:
-    """The intervals, with what the conventions 0, 1/2 and 1 give where all kinks of one entry keep
-    to one of them; on kinks alone."""
-    joined = {}
-    for path, (low, high) in interval.items():
-        values = [other[path] for other in others]
-        if len(values) >= 2:
-            values.append(2 * values[-1] - values[-2])
-        kinked = low < high
-        least, most = (reduce(f, values, end) for f, end in ((np.minimum, low), (np.maximum, high)))
-        joined[path] = np.where(kinked, least, low), np.where(kinked, most, high)
-    return joined
+    seen = {path: (low[off], high[off]) for path, (low, high) in beside.items()}
+    rows = wrong(table.given), wrong(table.true), wrong(table.floor), seen, us[off]
+    try:
+        found = at_kinks(truth.kinks, *rows)
+    except Exception:  # Something that cannot be followed.
+        found = at_kinks(None, *rows)
+    if not found.intervals:
+        return table
+    whole = {path: (low.copy(), high.copy()) for path, (low, high) in beside.items()}
+    for path, ends in found.intervals.items():
+        for side, end in zip(whole[path], ends, strict=True):
+            side[off] = end
+    return replace(table, interval=whole, kinks=found.kinks, us=us)
 
 
 def short_name(eps: float) -> str:
@@ -259,10 +243,10 @@ def short_name(eps: float) -> str:
     return next((name for name in names if epsilon(name) == eps), f"a dtype of spacing {eps:.1e}")
 
 
-def in_short_dtype(table: Table, eps: float, precision: str) -> Table:
+def in_short_dtype(table: Table, eps: float) -> Table:
     """Held to the rounding of a short dtype that forward or backward pass compute in."""
     size = largest(*table.true.values())
-    return replace(table, floor=_floors(table.true, eps * size), precision=precision)
+    return replace(table, floor=_floors(table.true, eps * size))
 
 
 def _floors(true: Leaves, unit: float) -> Leaves:
@@ -303,7 +287,14 @@ def by_differences(pullback: Pullback) -> Table:
 
 def _many(pullback: Pullback) -> Callable[..., Any]:
     """The outputs at many points at once; one after the other where that cannot be."""
-    many = jax.jit(jax.vmap(pullback.vector(pullback.function)))
+    vector, programs = jax.vmap(pullback.vector(pullback.function)), dict[int, Callable[..., Any]]()
+
+    def many(points: Leaves) -> Any:
+        count = len(next(iter(points.values())))
+        if count not in programs:
+            programs[count] = trace(vector, points)
+        return programs[count](points)
+
     try:
         as_real(many({path: np.asarray(value)[None] for path, value in pullback.point.items()}))
     except Exception:

@@ -12,274 +12,83 @@ operation, and its bounds are reached where every operation follows one candidat
 passes through two kinks they are exact (`Kinks.exact`); else they are looked for, from many starts.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import ClosedJaxpr, Literal
 from numpy.typing import NDArray
 
+from jaxnn.gradcheck.candidates import Value, Walk, Weights
 from jaxnn.gradcheck.compare import Float64Array, as_real
 from jaxnn.gradcheck.precision import all_jaxprs
+from jaxnn.gradcheck.program import trace
 from jaxnn.gradcheck.reference import float64_rules
 
 Leaves = dict[str, Float64Array]
 Interval = tuple[Float64Array, Float64Array]
-Weights = dict[int, Any]
 
-#: Candidates as near to each other, relative to the largest of their row, count as equal: rounding
-#: in float32 may take either.
-EQUAL = 1e-7
-
-#: At how many entries the bounds are looked for one by one.
+#: At how many entries the bounds are looked for one by one …
 ENTRIES = 200
 
-#: How many shares of a sorted or a pooled array are followed at most, and how long a loop.
-SHARES, LOOP = 4_000_000, 64
+#: … and, where they are exact, all at once: up to so many, for so many numbers in all.
+AT_ONCE, WORK = 20_000, 40_000_000
 
-COMPARISONS = ("gt", "ge", "lt", "le", "eq", "ne")
-CHOOSING = (*COMPARISONS, "max", "min", "abs", "sign", "clamp", "sort", "reduce_max", "reduce_min",
-            "reduce_window_max", "reduce_window_min")  # fmt: skip
+#: How many choices at random are looked at before that.
+SAMPLES = 24
 
-
-class Value(NamedTuple):
-    """A value on the way, whether the parameters move it, and both answers of a comparison whose
-    sides are equal."""
-
-    at: Any
-    moves: bool
-    either: tuple[Any, Any] | None = None
-
-
-class Walk:
-    """One pass through a program: without weights it records which candidates are equal."""
-
-    def __init__(self, weights: Weights | None, through_rules: bool = False) -> None:
-        self.weights, self.ties, self.count = weights, list[Any](), 0
-        self.through_rules = through_rules
-
-    def run(self, jaxpr: Any, constants: list[Any], arguments: list[Value]) -> list[Value]:
-        """The results of a program, equation by equation."""
-        known: dict[Any, Value] = dict(zip(jaxpr.invars, arguments, strict=True))
-        known |= {v: Value(c, False) for v, c in zip(jaxpr.constvars, constants, strict=True)}
-
-        def read(atom: Any) -> Value:
-            return Value(atom.val, False) if isinstance(atom, Literal) else known[atom]
-
-        for equation in jaxpr.eqns:
-            results = self.step(equation, [read(atom) for atom in equation.invars])
-            known |= dict(zip(equation.outvars, results, strict=True))
-        return [read(atom) for atom in jaxpr.outvars]
-
-    def step(self, equation: Any, given: list[Value]) -> list[Value]:
-        """One equation; a call is gone into where something in it chooses."""
-        if not any(value.moves for value in given):
-            return [Value(at, False) for at in _bind(equation, [v.at for v in given])]
-        name = equation.primitive.name
-        either = next((v.either for v in given if v.either), None)
-        inner = _callee(equation, self.through_rules)
-        if inner is not None and (either or self.chooses(inner.jaxpr)):
-            return self.run(inner.jaxpr, inner.consts, given)
-        if name == "scan" and self.chooses(equation.params["jaxpr"].jaxpr):
-            if equation.params["length"] <= LOOP:
-                return self.unrolled(equation.params, given)
-        elif all(_real(v.at) for v in given) and name in CHOOSING:
-            return [self.choose(name, equation, [v.at for v in given])]
-        at = _bind(equation, [v.at for v in given])
-        if either is None:
-            return [Value(x, True) for x in at]
-        return self.undecided(equation, given, at)
-
-    def chooses(self, jaxpr: Any) -> bool:
-        """Is there something in a program that has to be followed operation by operation?"""
-        names = {e.primitive.name for program in all_jaxprs(jaxpr) for e in program.eqns}
-        rules = {"custom_vjp_call"} if self.through_rules else set()
-        return not names.isdisjoint({*CHOOSING, *rules})
-
-    def unrolled(self, params: Mapping[str, Any], given: list[Value]) -> list[Value]:
-        """A loop of a known length, turn by turn."""
-        n, k, length = params["num_consts"], params["num_carry"], params["length"]
-        body, carry, rows = params["jaxpr"], given[n : n + k], []
-        turns = range(length)
-        for turn in reversed(turns) if params["reverse"] else turns:
-            one = [Value(v.at[turn], v.moves) for v in given[n + k :]]
-            results = self.run(body.jaxpr, body.consts, [*given[:n], *carry, *one])
-            carry = [Value(v.at, True) for v in results[:k]]
-            rows.append(results[k:])
-        rows = rows[::-1] if params["reverse"] else rows
-        return [*carry, *(Value(jnp.stack([v.at for v in row]), True) for row in zip(*rows))]  # noqa: B905
-
-    def choose(self, name: str, equation: Any, given: list[Any]) -> Value:
-        """An operation that follows one of several candidates."""
-        at = _bind(equation, given)[0]
-        if name in COMPARISONS:
-            both = jnp.stack(jnp.broadcast_arrays(*given), -1)
-            equal = _equal(both, both[..., :1]).all(-1)
-            if equation.invars[0] is equation.invars[1]:  # x != x: is it NaN?
-                return Value(at, True)
-            return Value(at, True, (at & ~equal, at | equal))
-        if name == "sign":
-            equal = _equal(jnp.stack([given[0], 0 * given[0]], -1), 0.0).all(-1)
-            return Value(
-                self.constant(at, (jnp.where(equal, -1.0, at), jnp.where(equal, 1.0, at))), True
-            )
-        if name == "clamp":
-            low, x, high = given
-            above = self.among(jnp.stack(jnp.broadcast_arrays(x, low), -1), jnp.maximum(x, low))
-            return Value(self.among(jnp.stack(jnp.broadcast_arrays(above, high), -1), at), True)
-        candidates = _candidates(name, equation.params, given)
-        return Value(at if candidates is None else self.among(candidates, at), True)
-
-    def undecided(self, equation: Any, given: list[Value], at: list[Any]) -> list[Value]:
-        """What follows from a comparison whose sides are equal."""
-        if equation.primitive.name == "select_n" and jnp.issubdtype(at[0].dtype, jnp.floating):
-            which, *cases = given
-            if which.either and len(cases) == 2:
-                first, second = (jnp.asarray(e, np.int32) for e in which.either)
-                both = jnp.stack([c.at for c in cases], -1)
-                tied = _equal(both, both[..., :1]).all(-1) & (first != second)
-                return [
-                    Value(
-                        self.site(both, tied[..., None] | jnp.zeros(both.shape, bool), at[0]), True
-                    )
-                ]
-            return [Value(at[0], True)]
-        ends = [
-            _bind(equation, [v.either[i] if v.either else v.at for v in given])[0] for i in (0, 1)
-        ]
-        if jnp.issubdtype(at[0].dtype, jnp.floating):
-            return [Value(self.constant(at[0], (ends[0], ends[1])), True)]
-        return [Value(at[0], True, (ends[0], ends[1])), *(Value(x, True) for x in at[1:])]
-
-    # -- The weights ---------------------------------------------------------------------------
-
-    def among(self, candidates: Any, at: Any) -> Any:
-        """The candidate that equals the result; the last axis runs over the candidates."""
-        return self.site(candidates, _equal(candidates, at[..., None]), at)
-
-    def site(self, candidates: Any, equal: Any, at: Any) -> Any:
-        """The same value; where candidates are equal, its derivative is Σ w_i · candidate_i's."""
-        several = equal.sum(-1) > 1
-        weights = self._of_this_site(equal & several[..., None])
-        if weights is None:
-            return at
-        mixed = (weights * jnp.where(equal, candidates, 0.0)).sum(-1)
-        stop = jax.lax.stop_gradient
-        return jnp.where(several, stop(at) + mixed - stop(mixed), at)
-
-    def constant(self, at: Any, ends: tuple[Any, Any]) -> Any:
-        """A number that jumps here, as a mask does: any value between both."""
-        both = jnp.stack(ends, -1)
-        several = ends[0] != ends[1]
-        weights = self._of_this_site(several[..., None] & jnp.ones(both.shape, bool))
-        return at if weights is None else jnp.where(several, (weights * both).sum(-1), at)
-
-    def _of_this_site(self, equal: Any) -> Any:
-        place, self.count = self.count, self.count + 1
-        if self.weights is None:
-            self.ties.append(equal)
-            return None
-        return self.weights.get(place)
+#: Operations without a kink and without a jump, wherever their results are finite.
+SMOOTH = frozenset([
+    "neg", "exp", "exp2", "log", "log1p", "expm1", "tanh", "logistic", "sin", "cos", "tan",
+    "sinh", "cosh", "asin", "acos", "atan", "asinh", "acosh", "atanh", "square", "erf", "erfc",
+    "lgamma", "digamma", "integer_pow", "add", "add_any", "sub", "mul", "div", "dot_general",
+    "conv_general_dilated", "reduce_sum", "cumsum", "reshape", "transpose", "broadcast_in_dim",
+    "squeeze", "expand_dims", "slice", "rev", "concatenate", "pad", "copy", "copy_p", "iota",
+    "stop_gradient", "scan", "jit", "pjit", "closed_call", "core_call", "remat2", "checkpoint",
+    "custom_jvp_call", "custom_vjp_call", "convert_element_type",
+])  # fmt: skip
 
 
-def _bind(equation: Any, given: list[Any]) -> list[Any]:
-    """The results of one equation, as jax.core.eval_jaxpr computes them."""
-    params = equation.primitive.get_bind_params(equation.params)
-    functions, params = params if isinstance(params, tuple) else ((), params)
-    with equation.ctx.manager:
-        results = equation.primitive.bind(*functions, *given, **params)
-    return list(results) if equation.primitive.multiple_results else [results]
+def is_smooth(function: Callable[[Any], Any], point: Mapping[str, Any]) -> bool:
+    """Is the function made of smooth operations alone? Then no kink has to be looked for."""
+    try:
+        with float64_rules():
+            jaxpr = jax.make_jaxpr(function)(dict(point)).jaxpr
+    except Exception:  # It cannot be traced.
+        return False
+    equations = [equation for program in all_jaxprs(jaxpr) for equation in program.eqns]
+    return all(e.primitive.name in SMOOTH and not _rounds(e) for e in equations)
 
 
-def _callee(equation: Any, through_rules: bool) -> Any:
-    """The program that an equation calls once: a jitted function, one with a rule for its
-    derivative, a rematerialised one. A `custom_vjp` means what its rule says, unless it is the rule
-    that is asked about."""
-    name = equation.primitive.name
-    if name in ("jit", "pjit", "closed_call", "core_call"):
-        return equation.params.get("jaxpr") or equation.params.get("call_jaxpr")
-    if name == "custom_jvp_call" or (name == "custom_vjp_call" and through_rules):
-        return equation.params["call_jaxpr"]
-    if name in ("remat2", "checkpoint"):
-        return ClosedJaxpr(equation.params["jaxpr"], ())
-    return None
-
-
-def _real(value: Any) -> bool:
-    return bool(jnp.issubdtype(jnp.result_type(value), jnp.floating))
-
-
-def _equal(candidates: Any, at: Any) -> Any:
-    """Which candidates are as large as the chosen one, relative to the largest of their row."""
-    size = jnp.where(jnp.isfinite(candidates), jnp.abs(candidates), 0.0)
-    axes = tuple(range(max(1, candidates.ndim - 2), candidates.ndim)) or (-1,)
-    scale = size.max(axes, keepdims=True)
-    if candidates.ndim == 2:
-        scale = size.max()
-    return jnp.abs(candidates - at) <= EQUAL * scale
-
-
-def _candidates(name: str, params: Mapping[str, Any], given: list[Any]) -> Any:
-    """All that the result may follow, along a last axis; None where there are too many."""
-    x = given[0]
-    if name in ("max", "min"):
-        return jnp.stack(jnp.broadcast_arrays(*given), -1)
-    if name == "abs":
-        return jnp.stack([x, -x], -1)
-    if name in ("reduce_max", "reduce_min"):
-        axes = params["axes"]
-        kept = [a for a in range(x.ndim) if a not in axes]
-        return x.transpose(*kept, *axes).reshape(*(x.shape[a] for a in kept), -1)
-    if name == "sort":
-        axis = params["dimension"]
-        if len(given) > 1 or x.size * x.shape[axis] > SHARES:
-            return None
-        row = jnp.moveaxis(x, axis, -1)[..., None, :]
-        return jnp.moveaxis(
-            jnp.broadcast_to(row, (*row.shape[:-2], x.shape[axis], x.shape[axis])), -2, axis
-        )
-    return _windows(name, params, x)
-
-
-def _windows(name: str, params: Mapping[str, Any], x: Any) -> Any:
-    """The entries of each window of a pooling, along a last axis."""
-    sizes, strides = params["window_dimensions"], params["window_strides"]
-    if x.size * int(np.prod(sizes)) > SHARES or set(params["base_dilation"]) != {1}:
-        return None
-    worst = -jnp.inf if name == "reduce_window_max" else jnp.inf
-    padded = jnp.pad(x, params["padding"], constant_values=worst)
-    dilation = params["window_dilation"]
-    count = [
-        (n - (size - 1) * d - 1) // s + 1
-        for n, size, d, s in zip(padded.shape, sizes, dilation, strides, strict=True)
-    ]
-    parts = []
-    for offset in np.ndindex(*sizes):
-        first = [o * d for o, d in zip(offset, dilation, strict=True)]
-        last = [f + (c - 1) * s + 1 for f, c, s in zip(first, count, strides, strict=True)]
-        parts.append(jax.lax.slice(padded, first, last, strides))
-    return jnp.stack(parts, -1)
+def _rounds(equation: Any) -> bool:
+    """Does it make whole numbers of others?"""
+    if equation.primitive.name != "convert_element_type":
+        return False
+    given, made = equation.invars[0].aval.dtype, equation.outvars[0].aval.dtype
+    return bool(jnp.issubdtype(given, jnp.floating)) and not jnp.issubdtype(made, jnp.floating)
 
 
 class Kinks:
-    """The kinks of a loss at a point, and the derivatives that they leave open."""
+    """The kinks of a function at a point, and the derivatives that they leave open.
+
+    The function has one number or several; a row is the derivative of their sum with the weights u,
+    (1,) for one number.
+    """
 
     def __init__(
-        self, loss: Callable[[Any], Any], point: Mapping[str, Any], through_rules: bool = False
+        self, function: Callable[[Any], Any], point: Mapping[str, Any], through_rules: bool = False
     ) -> None:
-        """`loss` of a dict of arrays is one number; complex entries count as (re, −im).
+        """`function` of a dict of arrays; complex entries count as (re, −im).
 
         With `through_rules` a `custom_vjp` function is followed inside, as if it had no rule.
         """
-        self.paths = list(point)
         self.at = {path: as_real(np.conj(value)) for path, value in point.items()}
         complex_ = {path for path, value in point.items() if np.iscomplexobj(value)}
 
         def of_real(values: Mapping[str, Any]) -> Any:
-            return loss(
+            return function(
                 {
                     path: jax.lax.complex(v[..., 0], -v[..., 1]) if path in complex_ else v
                     for path, v in values.items()
@@ -292,21 +101,57 @@ class Kinks:
         def walked(values: Any, weights: Weights | None) -> tuple[Any, list[Any]]:
             walk = Walk(weights, through_rules)
             leaves = [Value(v, True) for v in jax.tree.leaves(values)]
-            return walk.run(closed.jaxpr, closed.consts, leaves)[0].at, walk.ties
+            return jnp.ravel(walk.run(closed.jaxpr, closed.consts, leaves)[0].at), walk.ties
 
         with float64_rules():
-            here, ties = jax.jit(lambda values: walked(values, None))(self.at)
+            here, ties = trace(lambda values: walked(values, None), self.at)(self.at)
         self.ties = {i: np.asarray(t) for i, t in enumerate(ties) if np.any(t)}
-        self.here = float(here)
+        self.here = as_real(here)
+        self.size = sum(v.size for v in self.at.values()) + sum(t.size for t in self.ties.values())
 
-        def value(values: Any, weights: Weights) -> Any:
-            return walked(values, weights)[0]
+        def rows(weights: Weights, us: Any) -> Any:
+            """The outputs, and a row of derivatives for each u."""
+            outputs, back = jax.vjp(lambda values: walked(values, weights)[0], self.at)
+            if len(us) == 1:
+                return outputs, jax.tree.map(lambda v: v[None], back(us[0])[0])
+            return outputs, jax.vmap(lambda u: back(u)[0])(us)
 
-        def slope(weights: Weights, along: Any) -> Any:
-            return jax.jvp(lambda values: value(values, weights), (self.at,), (along,))[1]
+        def slope(weights: Weights, along: Any, u: Any) -> Any:
+            tangent = jax.jvp(lambda values: walked(values, weights)[0], (self.at,), (along,))[1]
+            return (tangent * u).sum()
 
-        self._gradient = jax.jit(lambda w: jax.value_and_grad(value)(self.at, w))
-        self._slope = jax.jit(jax.value_and_grad(slope))
+        self._functions: dict[str, Callable[..., Any]] = {
+            "rows": rows,
+            "slope": jax.value_and_grad(slope),
+            "bounds": self._ends,
+        }
+        self._programs: dict[Any, Any] = {}
+        self._compiled: Any = None
+
+    def _run(self, name: str, *operands: Any) -> Any:
+        """One of the functions, traced once for each form of its operands."""
+        key = name, jax.tree.structure(operands), tuple(map(np.shape, jax.tree.leaves(operands)))
+        with float64_rules():
+            if key not in self._programs:
+                self._programs[key] = trace(self._functions[name], *operands)
+            return self._programs[key](*operands)
+
+    def _ends(self, weights: Weights, ties: Weights, us: Any, units: Any) -> Any:
+        """Of derivatives that are linear in the weights: their bounds, by a u and a direction."""
+
+        def one(u: Any, along: Any) -> tuple[Any, Any]:
+            value, by = self._functions["slope"](weights, along, u)
+            low = high = value
+            for i, tied in ties.items():
+                several = tied.any(-1)
+                most = jnp.where(tied, by[i], -jnp.inf).max(-1)
+                least = jnp.where(tied, by[i], jnp.inf).min(-1)
+                chosen = (weights[i] * by[i]).sum(-1)
+                high = high + jnp.where(several, most - chosen, 0.0).sum()
+                low = low + jnp.where(several, least - chosen, 0.0).sum()
+            return low, high
+
+        return jax.vmap(one)(us, units)
 
     def __bool__(self) -> bool:
         return bool(self.ties)
@@ -341,25 +186,33 @@ class Kinks:
 
     # -- Derivatives ---------------------------------------------------------------------------
 
-    def gradient(self, weights: Weights) -> Leaves:
-        return {path: as_real(v) for path, v in self._evaluated(weights)[1].items()}
+    def rows(self, weights: Weights, us: Float64Array) -> Leaves:
+        """The derivatives by each entry, (rows, entries), of the sums with the weights `us`."""
+        found = self._run("rows", weights, us)[1]
+        return {path: as_real(v).reshape(len(us), -1) for path, v in found.items()}
 
-    def _evaluated(self, weights: Weights) -> tuple[float, Leaves]:
-        with float64_rules():
-            value, gradient = self._gradient(weights)
-        return float(value), {path: np.asarray(v) for path, v in gradient.items()}
+    def gradient(self, weights: Weights, u: Float64Array) -> Leaves:
+        """One of these rows, in the form of the point."""
+        row = self.rows(weights, u[None])
+        return {path: row[path].reshape(v.shape) for path, v in self.at.items()}
 
-    def slope(self, weights: Weights, along: Mapping[str, Any]) -> tuple[float, Weights]:
+    def slope(
+        self, weights: Weights, along: Mapping[str, Any], u: Float64Array
+    ) -> tuple[float, Weights]:
         """⟨g(w), v⟩ and its derivative by w."""
-        with float64_rules():
-            value, by_weights = self._slope(weights, dict(along))
+        if self._compiled is not None:
+            with float64_rules():
+                value, by_weights = self._compiled(weights, dict(along), u)
+        else:
+            value, by_weights = self._run("slope", weights, dict(along), u)
         return float(value), {i: np.asarray(w) for i, w in by_weights.items()}
 
     @cached_property
     def continuous(self) -> bool:
-        """Has the loss one value here, whatever is chosen? A loss that jumps has no derivative."""
-        values = [self._evaluated(weights)[0] for weights in self.starts]
-        return bool(np.ptp([*values, self.here]) <= 1e-9 * max(np.abs(values)) + 1e-300)
+        """Has the function one value here, whatever is chosen? One that jumps has no derivative."""
+        us = np.zeros((1, self.here.size))
+        values = np.stack([self.here, *(as_real(self._run("rows", w, us)[0]) for w in self.starts)])
+        return bool(np.all(np.ptp(values, axis=0) <= 1e-9 * np.abs(values).max(axis=0) + 1e-300))
 
     @cached_property
     def exact(self) -> bool:
@@ -367,73 +220,139 @@ class Kinks:
         rng = np.random.default_rng(1)
         for _ in range(3):
             along = {path: rng.standard_normal(v.shape) for path, v in self.at.items()}
+            u = rng.standard_normal(self.here.size)
             one, other = self.at_random(rng), self.at_random(rng)
-            value, by_weights = self.slope(one, along)
+            value, by_weights = self.slope(one, along, u)
             linear = value + sum(
                 float(np.sum(by_weights[i] * (other[i] - one[i]))) for i in self.ties
             )
             size = abs(value) + sum(float(np.abs(by_weights[i]).sum()) for i in self.ties)
-            if abs(self.slope(other, along)[0] - linear) > 1e-9 * size:
+            if abs(self.slope(other, along, u)[0] - linear) > 1e-9 * size:
                 return False
         return True
 
-    def farthest(self, along: Mapping[str, Any]) -> tuple[float, Weights]:
+    def farthest(self, along: Mapping[str, Any], u: Float64Array) -> tuple[float, Weights]:
         """The largest ⟨g(w), v⟩ that the kinks leave open, and where it is."""
         best, where = -np.inf, self.starts[0]
         for weights in self.starts[:1] if self.exact else self.starts:
-            value, by_weights = self.slope(weights, along)
+            value, by_weights = self.slope(weights, along, u)
             for _ in range(2 if self.exact else 12):
                 if value > best:
                     best, where = value, weights
                 weights = self.following(by_weights)
-                last, (value, by_weights) = value, self.slope(weights, along)
+                last, (value, by_weights) = value, self.slope(weights, along, u)
                 if value <= last:
                     break
             if value > best:
                 best, where = value, weights
         return best, where
 
-    def between(self, along: Mapping[str, Any]) -> tuple[float, float]:
-        """The least and the greatest derivative along a direction."""
-        return -self.farthest({p: -v for p, v in along.items()})[0], self.farthest(along)[0]
+    def between(self, along: Mapping[str, Any], u: Float64Array) -> tuple[float, float]:
+        """The least and the greatest derivative along a direction; where they are not exact,
+        widened by their distance."""
+        low = -self.farthest({p: -v for p, v in along.items()}, u)[0]
+        high = self.farthest(along, u)[0]
+        width = 0.0 if self.exact else high - low
+        return low - width, high + width
 
     def intervals(
-        self, given: Mapping[str, Float64Array], truth: Leaves, floors: Mapping[str, Any]
+        self,
+        wanted: Sequence[Mapping[str, Float64Array]],
+        truth: Leaves,
+        floors: Mapping[str, Any],
+        us: Float64Array,
     ) -> dict[str, Interval]:
-        """The least and the greatest derivative by each entry; equal where it has no kink.
+        """The least and the greatest derivative by each entry of each row; equal without a kink.
 
-        Some choices at random show nearly all of it; the bounds of an entry whose given value lies
-        beyond those are looked for by themselves, for up to ENTRIES of them, else widened.
+        Some choices at random show nearly all of it. The bounds of an entry of which another value
+        is `wanted` are looked for by themselves; where there are too many, the others have the
+        outermost of their leaf.
         """
         rng = np.random.default_rng(2)
-        seen = [truth, *(self.gradient(w) for w in self.starts)]
-        seen += [self.gradient(self.at_random(rng)) for _ in range(24)]
-        found: dict[str, Interval] = {}
+        low = {path: true.copy() for path, true in truth.items()}
+        high = {path: true.copy() for path, true in truth.items()}
+        for weights in (*self.starts, *(self.at_random(rng) for _ in range(SAMPLES))):
+            for path, row in self.rows(weights, us).items():
+                np.minimum(low[path], row, out=low[path])
+                np.maximum(high[path], row, out=high[path])
         for path, true in truth.items():
-            low, high = (f([one[path] for one in seen], axis=0) for f in (np.min, np.max))
-            kinked = high - low > floors[path]
-            found[path] = np.where(kinked, low, true), np.where(kinked, high, true)
-        beyond = []
-        for path, (low, high) in found.items():
-            if given[path].shape == low.shape:
-                excess = np.maximum(low - given[path], given[path] - high) - floors[path]
-                excess = np.where(high > low, excess, 0.0)
-                beyond += [(excess[i], path, i) for i in map(tuple, np.argwhere(excess > 0))]
-        beyond.sort(key=lambda one: -one[0])
-        for _, path, index in beyond[:ENTRIES]:
-            unit = {p: np.zeros(v.shape) for p, v in truth.items()}
-            unit[path][index] = 1.0
-            low, high = self.between(unit)
-            width = 0.0 if self.exact else high - low
-            found[path][0][index] = min(found[path][0][index], low - width)
-            found[path][1][index] = max(found[path][1][index], high + width)
-        for _, path, index in beyond[ENTRIES:]:
-            low, high = found[path][0][index], found[path][1][index]
-            found[path][0][index], found[path][1][index] = 2 * low - high, 2 * high - low
-        return found
+            smooth = high[path] - low[path] <= floors[path]
+            low[path][smooth] = high[path][smooth] = true[smooth]
+        excess = np.concatenate(
+            [
+                np.where(
+                    high[p] > low[p],
+                    np.max([np.maximum(low[p] - w[p], w[p] - high[p]) for w in wanted], axis=0)
+                    - floors[p],
+                    0.0,
+                )
+                for p in truth
+            ],
+            axis=1,
+        )
+        beyond = np.argwhere(excess > 0)
+        beyond = beyond[np.argsort(-excess[tuple(beyond.T)], kind="stable")]
+        if len(beyond):
+            self._search(beyond, low, high, us)
+        return {path: (low[path], high[path]) for path in truth}
+
+    def _search(self, beyond: Any, low: Leaves, high: Leaves, us: Float64Array) -> None:
+        """The bounds of these entries (row, entry), written into `low` and `high`."""
+        ends = np.cumsum([v.size for v in self.at.values()])
+        starts = ends - [v.size for v in self.at.values()]
+        leaf = np.searchsorted(ends, beyond[:, 1], side="right")
+        paths = list(self.at)
+        many = max(ENTRIES, min(AT_ONCE, WORK // self.size)) if self.exact else ENTRIES
+        searched = beyond[:many]
+        least, most = self._exactly(searched, us) if self.exact else self._one_by_one(searched, us)
+        for n, (row, entry) in enumerate(beyond):
+            path = paths[leaf[n]]
+            at = row, entry - starts[leaf[n]]
+            if n < len(searched):
+                low[path][at], high[path][at] = (
+                    min(low[path][at], least[n]),
+                    max(high[path][at], most[n]),
+                )
+            elif (same := leaf[: len(searched)] == leaf[n]).any():
+                low[path][at] = min(low[path][at], least[same].min())
+                high[path][at] = max(high[path][at], most[same].max())
+
+    def _units(self, entries: Any) -> Leaves:
+        """Directions in which one entry moves alone."""
+        flat = np.zeros((len(entries), sum(v.size for v in self.at.values())))
+        flat[np.arange(len(entries)), entries] = 1.0
+        parts = np.split(flat, np.cumsum([v.size for v in self.at.values()])[:-1], axis=1)
+        return {
+            path: part.reshape(-1, *v.shape)
+            for (path, v), part in zip(self.at.items(), parts, strict=True)
+        }
+
+    def _exactly(self, pairs: Any, us: Float64Array) -> tuple[Any, Any]:
+        found = []
+        together = int(min(len(pairs), max(1, WORK // 20 // self.size)))
+        for start in range(0, len(pairs), together):
+            part = pairs[start : start + together]
+            part = np.concatenate([part, pairs[: together - len(part)]])
+            units = self._units(part[:, 1])
+            found.append(self._run("bounds", self.starts[0], self.ties, us[part[:, 0]], units))
+        low, high = (np.concatenate(one)[: len(pairs)] for one in zip(*found, strict=True))
+        return low, high
+
+    def _one_by_one(self, pairs: Any, us: Float64Array) -> tuple[Any, Any]:
+        self._compiled = jax.jit(self._functions["slope"])  # So many runs are worth it.
+        found = []
+        for row, entry in pairs:
+            unit = {path: one[0] for path, one in self._units([entry]).items()}
+            found.append(self.between(unit, us[row]))
+        low, high = np.array(found).T
+        return low, high
 
     def separated(
-        self, given: Mapping[str, Float64Array], truth: Leaves, floors: Mapping[str, Any]
+        self,
+        given: Mapping[str, Float64Array],
+        truth: Leaves,
+        floors: Mapping[str, Any],
+        u: Float64Array,
     ) -> "Along | None":
         """A direction along which the given gradient lies beyond every choice, if there is one.
 
@@ -441,41 +360,45 @@ class Kinks:
         (E. Gilbert 1966, An iterative procedure for computing the minimum of a quadratic form on a
         convex set): if that is not separated from them by any of these, it is a mixture of them.
         """
-        if not self.exact or any(given[p].shape != truth[p].shape for p in truth):
+        if any(given[p].shape != truth[p].shape for p in truth):
             return None
         nearest = dict(truth)
-        middle = self.gradient(self.equally())
-        kinked = {p: self._moved(p, truth, middle, floors) for p in truth}
+        kinked = self._moved(truth, floors, u)
         ways = [
             {p: np.where(kinked[p], 1.0, 0.0) * (only in (p, "")) for p in truth}
             for only in ("", *truth)
         ]
-        for turn in range(len(ways) + 48):
+        further = (48 if self.size < WORK // 200 else 8) if self.exact else 0
+        for turn in range(len(ways) + further):
             v = ways[turn] if turn < len(ways) else self._way(nearest, given, kinked)
-            if not any(one.any() for one in v.values()):
+            if all(np.all(np.abs(v[p]) <= floors[p]) for p in v):
+                if turn >= len(ways):
+                    return None
                 continue
             floor = 4 * sum(float(np.sum(np.abs(v[p]) * floors[p])) for p in v)
             told = _inner(given, v)
-            low, high = self.between(v)
+            low, high = self.between(v, u)
             low, high = min(low, _inner(truth, v)), max(high, _inner(truth, v))
             if not low - floor <= told <= high + floor:
                 return Along(v, told, low, high)
-            vertex = self.gradient(self.farthest(v)[1])
+            if turn < len(ways):
+                continue
+            vertex = self.gradient(self.farthest(v, u)[1], u)
             step = {p: vertex[p] - nearest[p] for p in v}
             length = _inner(step, step)
-            if turn >= len(ways) and length > 0:
+            if length > 0:
                 share = _inner(step, {p: given[p] - nearest[p] for p in v}) / length
                 nearest = {p: nearest[p] + min(max(share, 0.0), 1.0) * step[p] for p in v}
         return None
 
-    def _moved(self, path: str, truth: Leaves, middle: Leaves, floors: Mapping[str, Any]) -> Any:
+    def _moved(
+        self, truth: Leaves, floors: Mapping[str, Any], u: Float64Array
+    ) -> dict[str, NDArray[np.bool_]]:
+        """The entries whose derivative depends on what is chosen."""
         rng = np.random.default_rng(3)
-        seen = [
-            truth[path],
-            middle[path],
-            *(self.gradient(self.at_random(rng))[path] for _ in range(4)),
-        ]
-        return np.ptp(seen, axis=0) > floors[path]
+        choices = self.equally(), *(self.at_random(rng) for _ in range(4))
+        seen = [truth, *(self.gradient(weights, u) for weights in choices)]
+        return {p: np.ptp([one[p] for one in seen], axis=0) > floors[p] for p in truth}
 
     @staticmethod
     def _way(
@@ -493,10 +416,45 @@ class Along(NamedTuple):
     high: float
 
 
+class AtKinks(NamedTuple):
+    """What is right at the kinks of a function: bounds for each entry of each row, none where it
+    has no kink, and for any direction."""
+
+    intervals: Mapping[str, Interval]
+    kinks: Kinks | None  #: None where some of them are in no operation that is followed
+    unseen: bool = False  #: no operation that is followed has a kink here
+
+
+def at_kinks(
+    found: Kinks | None,
+    given: Mapping[str, Float64Array],
+    truth: Leaves,
+    floors: Mapping[str, Any],
+    beside: Mapping[str, Interval],
+    us: Float64Array,
+) -> AtKinks:
+    """What a function's operations leave open, if that explains what was seen beside the point.
+
+    If it does not, a kink is in an operation that is not followed, or the function jumps: nothing
+    can be proved then, and what was seen is widened by its own length. All arrays have a row for
+    each of `us`.
+    """
+    if found and found.continuous:
+        wanted = [given, *({p: ends[i] for p, ends in beside.items()} for i in (0, 1))]
+        intervals = found.intervals(wanted, truth, floors, us)
+        if all(_contains(intervals[path], beside[path]) for path in beside):
+            return AtKinks(intervals, found)
+    if not any(np.any(low < high) for low, high in beside.values()):
+        return AtKinks({}, None)
+    wide = {path: (2 * low - high, 2 * high - low) for path, (low, high) in beside.items()}
+    return AtKinks(wide, None, unseen=not found)
+
+
+def _contains(outer: Interval, inner: Interval) -> bool:
+    """To the curvature of the function over the distance at which the inner ones were seen."""
+    slack = 1e-4 * (inner[1] - inner[0]) + 1e-5 * np.abs(inner[1]).max(initial=0.0)
+    return bool(np.all((inner[0] >= outer[0] - slack) & (inner[1] <= outer[1] + slack)))
+
+
 def _inner(a: Mapping[str, Any], b: Mapping[str, Any]) -> float:
     return float(sum(float(np.sum(a[path] * b[path])) for path in b))
-
-
-def entries(v: NDArray[Any]) -> list[tuple[int, ...]]:
-    """Where a direction is not 0."""
-    return [tuple(int(i) for i in index) for index in np.argwhere(v)]

@@ -7,6 +7,8 @@ import jax
 from jax.extend.core import ClosedJaxpr, Jaxpr, jaxpr_as_fun
 from jax.extend.core.primitives import closed_call_p, custom_jvp_call_p, custom_vjp_call_p
 
+from jaxnn.gradcheck.precision import all_jaxprs
+
 
 def without_rules(
     function: Callable[[Any], Any], operand: Any, *, jvp_too: bool
@@ -23,15 +25,28 @@ def without_rules(
     return lambda operand: jax.tree.unflatten(structure, program(*jax.tree.leaves(operand)))
 
 
-def _closed(closed: ClosedJaxpr, replaced: set[Any]) -> ClosedJaxpr:
-    return ClosedJaxpr(_open(closed.jaxpr, replaced), closed.consts)
+def without_stops(function: Callable[[Any], Any], operand: Any) -> Callable[[Any], Any] | None:
+    """The function of one tree as if there were no `stop_gradient` in it; None if there is none."""
+    closed, shapes = jax.make_jaxpr(function, return_shape=True)(operand)
+    names = {e.primitive.name for jaxpr in all_jaxprs(closed.jaxpr) for e in jaxpr.eqns}
+    if "stop_gradient" not in names:
+        return None
+    program = jaxpr_as_fun(_closed(closed, {custom_jvp_call_p}, passed=True))
+    structure = jax.tree.structure(shapes)
+    return lambda operand: jax.tree.unflatten(structure, program(*jax.tree.leaves(operand)))
 
 
-def _open(jaxpr: Jaxpr, replaced: set[Any]) -> Jaxpr:
+def _closed(closed: ClosedJaxpr, replaced: set[Any], passed: bool = False) -> ClosedJaxpr:
+    return ClosedJaxpr(_open(closed.jaxpr, replaced, passed), closed.consts)
+
+
+def _open(jaxpr: Jaxpr, replaced: set[Any], passed: bool) -> Jaxpr:
     equations = []
     for equation in jaxpr.eqns:
-        params = {name: _param(value, replaced) for name, value in equation.params.items()}
-        if equation.primitive in replaced:
+        params = {name: _param(value, replaced, passed) for name, value in equation.params.items()}
+        if passed and equation.primitive.name == "stop_gradient":
+            equations.append(equation.replace(primitive=jax.lax.copy_p, params={}))
+        elif equation.primitive in replaced:
             inner = {"call_jaxpr": params["call_jaxpr"]}
             equations.append(equation.replace(primitive=closed_call_p, params=inner))
         else:
@@ -40,12 +55,12 @@ def _open(jaxpr: Jaxpr, replaced: set[Any]) -> Jaxpr:
     return plain
 
 
-def _param(value: Any, replaced: set[Any]) -> Any:
+def _param(value: Any, replaced: set[Any], passed: bool) -> Any:
     """A parameter of an equation; the bodies of loops and branches are programs, too."""
     if isinstance(value, ClosedJaxpr):
-        return _closed(value, replaced)
+        return _closed(value, replaced, passed)
     if isinstance(value, Jaxpr):
-        return _open(value, replaced)
+        return _open(value, replaced, passed)
     if isinstance(value, tuple):
-        return tuple(_param(one, replaced) for one in value)
+        return tuple(_param(one, replaced, passed) for one in value)
     return value

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from scipy import special
 
 Array = Any
 #: f(inputs, params), and the derivative by each input: d(inputs, output, params).
@@ -18,6 +17,22 @@ Rule = tuple[Callable[..., Array], Callable[..., tuple[Array | None, ...]]]
 
 def _unary(f: Callable[..., Array], d: Callable[[Array, Array], Array]) -> Rule:
     return lambda x, p: f(x[0]), lambda x, y, p: (d(x[0], y),)
+
+
+def _special(name: str) -> Callable[..., Array]:
+    """A function of SciPy's, loaded when it is first asked for."""
+
+    def function(x: Array) -> Array:
+        from scipy import special
+
+        return getattr(special, name)(x)
+
+    return function
+
+
+def _logistic(x: Array) -> Array:
+    small = np.exp(-np.abs(x))
+    return np.where(x >= 0, 1, small) / (1 + small)
 
 
 def _tie(x: Array, y: Array, wins: Callable[[Array, Array], Array]) -> Array:
@@ -54,7 +69,7 @@ ELEMENTWISE: dict[str, Rule] = {
     "log1p": _unary(np.log1p, lambda x, y: 1 / (1 + x)),
     "expm1": _unary(np.expm1, lambda x, y: y + 1),
     "tanh": _unary(np.tanh, lambda x, y: 1 - y * y),
-    "logistic": _unary(special.expit, lambda x, y: y * (1 - y)),
+    "logistic": _unary(_logistic, lambda x, y: y * (1 - y)),
     "sin": _unary(np.sin, lambda x, y: np.cos(x)),
     "cos": _unary(np.cos, lambda x, y: -np.sin(x)),
     "tan": _unary(np.tan, lambda x, y: 1 + y * y),
@@ -71,9 +86,9 @@ ELEMENTWISE: dict[str, Rule] = {
     "square": _unary(np.square, lambda x, y: 2 * x),
     "double": _unary(lambda x: 2 * x, lambda x, y: np.full_like(y, 2.0)),
     "abs": _unary(np.abs, lambda x, y: np.sign(x)),
-    "erf": _unary(special.erf, lambda x, y: 2 / np.sqrt(np.pi) * np.exp(-x * x)),
-    "erfc": _unary(special.erfc, lambda x, y: -2 / np.sqrt(np.pi) * np.exp(-x * x)),
-    "lgamma": _unary(special.gammaln, lambda x, y: special.digamma(x)),
+    "erf": _unary(_special("erf"), lambda x, y: 2 / np.sqrt(np.pi) * np.exp(-x * x)),
+    "erfc": _unary(_special("erfc"), lambda x, y: -2 / np.sqrt(np.pi) * np.exp(-x * x)),
+    "lgamma": _unary(_special("gammaln"), lambda x, y: _special("digamma")(x)),
     "copy": _unary(np.asarray, lambda x, y: np.ones_like(x)),
     "copy_p": _unary(np.asarray, lambda x, y: np.ones_like(x)),
     "reduce_precision": _unary(np.asarray, lambda x, y: np.ones_like(x)),

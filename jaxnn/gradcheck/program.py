@@ -1,8 +1,7 @@
-"""A function as its program: traced anew each time, run operation by operation, and, where it draws
-random numbers, with the draws of another program in the place of its own.
+"""A function as its program: traced anew each time, run operation by operation in NumPy, and, where
+it draws random numbers, with the draws of another program in the place of its own.
 
-Nothing is remembered from one examination to the next. JAX itself keeps what it compiles for each
-operation, by the operation and its parameters, so a second run costs milliseconds.
+Nothing is remembered from one examination to the next, and next to nothing is compiled.
 
 jax.random gives other numbers in float32 than in float64. The loss in float64 and the loss that its
 author runs in float32 are one function only with the same draws: `recorded` notes them in one
@@ -11,6 +10,7 @@ width, `replaying` puts them into the program of the other.
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any, NamedTuple
@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, jaxpr_as_fun
 
+from jaxnn.gradcheck import evaluate
 from jaxnn.gradcheck.reference import floating, in_all_threads
 
 #: What tracing raises when a function needs its arguments' values: it is NumPy, or it branches.
@@ -30,9 +31,6 @@ UNTRACEABLE = (
     jax.errors.TracerIntegerConversionError,
     jax.errors.NonConcreteBooleanIndexError,
 )
-
-#: A program of more operations is compiled: one by one they would take longer.
-OPERATIONS = 1000
 
 #: A loop of more steps is not unrolled to reach the random numbers that are drawn in it.
 STEPS = 100
@@ -68,17 +66,13 @@ class Program:
     closed: ClosedJaxpr
     structure: Any
 
-    @cached_property
-    def _run(self) -> Callable[..., Any]:
-        run = jaxpr_as_fun(self.closed)
-        return jax.jit(run) if len(self.closed.jaxpr.eqns) > OPERATIONS else run
-
     def __call__(self, *operands: Any) -> Any:
         leaves = jax.tree.leaves(operands)
-        if not self._calls_back or any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
-            return self._unflatten(self._run(*leaves))
-        with in_all_threads():
-            return self._unflatten(jax.block_until_ready(self._run(*leaves)))
+        if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
+            return self._unflatten(jaxpr_as_fun(self.closed)(*leaves))
+        with in_all_threads() if self._calls_back else nullcontext(), np.errstate(all="ignore"):
+            results = evaluate.run(self.closed.jaxpr, self.closed.consts, leaves)
+            return self._unflatten(jax.block_until_ready(results))
 
     @cached_property
     def _calls_back(self) -> bool:
@@ -204,6 +198,29 @@ def _mixed(closed: ClosedJaxpr) -> bool:
     )
 
 
+def pulled_back(
+    function: Callable[[Any], Any], point: Any
+) -> tuple[Any, Callable[[Any], Any], Callable[[Any], Any]]:
+    """The results of a function, its backward pass, and the same for `jax.vmap`.
+
+    Both passes are traced and run in NumPy; the backward pass anew each time, as JAX calls a rule.
+    What cannot be traced is left to JAX.
+    """
+    try:
+        outputs, pull = trace(lambda values: jax.vjp(function, values), point)(point)
+    except UNTRACEABLE:
+        outputs, pull = jax.vjp(function, point)
+        return outputs, pull, pull
+
+    def traced(cotangent: Any) -> Any:
+        try:
+            return trace(lambda u: pull(u), cotangent)(cotangent)  # No trace is remembered.
+        except UNTRACEABLE:
+            return pull(jnp.asarray(cotangent))
+
+    return outputs, traced, pull
+
+
 def prepare(function: Callable[..., Any], *operands: Any) -> Callable[..., Any]:
     """The function's program where it can be traced, else the function itself."""
     try:
@@ -308,12 +325,12 @@ class _Run:
         if drawing:
             step = self._into(equation)
             if all_fixed and (_takes_key(equation) or step is None):
-                results = self.note(equation, partial(_bind, equation, values))
+                results = self.note(equation, partial(evaluate.bind, equation, values))
                 return results, [True] * len(results)
             if step is not None:
                 return step(equation.params, values, fixed)
             self.hidden.extend(_widths(equation, programs))
-        results = _bind(equation, values)
+        results = evaluate.step(equation, values)
         return results, [all_fixed] * len(results)
 
     def _into(self, equation: Any) -> Callable[..., tuple[list[Any], list[bool]]] | None:
@@ -347,13 +364,6 @@ class _Run:
             rows[i] = outs[len(carried) :]
             all_fixed = [a and b for a, b in zip(all_fixed, after[len(carried) :], strict=True)]
         return [*carried, *map(jnp.stack, zip(*rows, strict=True))], [*flags, *all_fixed]
-
-
-def _bind(equation: Any, values: list[Any]) -> list[Any]:
-    params = equation.primitive.get_bind_params(equation.params)
-    with equation.ctx.manager:
-        results = equation.primitive.bind(*values, **params)
-    return list(results) if equation.primitive.multiple_results else [results]
 
 
 def _widths(equation: Any, programs: list[Any]) -> Iterator[str]:

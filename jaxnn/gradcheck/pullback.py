@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxnn.errors import JaxnnError
 from jaxnn.gradcheck.compare import Float64Array, as_real, epsilon
-from jaxnn.gradcheck.program import UNTRACEABLE, trace
+from jaxnn.gradcheck.program import UNTRACEABLE, prepare, pulled_back, trace
 from jaxnn.gradcheck.reference import cast, floating
 from jaxnn.gradcheck.tree import Tree
 
@@ -35,7 +35,9 @@ class Pullback:
         paths = (re.sub(r"^\[(\d+)\]", lambda m: names[int(m[1])], path) for path in tree.paths)
         self.tree = tree._replace(paths=tuple(paths))
         self.point = {path: np.asarray(value) for path, value in self.tree.real().items()}
-        self.results = function(*self.tree.with_values({}))
+        self.results = prepare(lambda values: function(*self.tree.with_values(values)), self.point)(
+            self.point
+        )
         for path, value in (*self.point.items(), *_named(self.results)):
             if np.iscomplexobj(value):
                 raise JaxnnError(
@@ -44,7 +46,7 @@ class Pullback:
                 )
         self.plain = as_real(_flat(self.results))
         vector = self.vector(function)
-        (self.outputs, self.rule), results = self._differentiated(vector)
+        (self.outputs, self.rule, self.batched_rule), results = self._differentiated(vector)
         if not _same_structure(results, self.results) or (self.outputs.shape != self.plain.shape):
             raise Misshapen(_forms(results, self.results))
         self.n_out, self.n_in = self.outputs.size, sum(v.size for v in self.point.values())
@@ -68,7 +70,7 @@ class Pullback:
             return _flat(results)
 
         try:
-            return jax.vjp(observed, self.point), seen[-1]
+            return pulled_back(observed, self.point), seen[-1]
         except UNTRACEABLE:
             raise JaxnnError(
                 "expected a function written with jax.numpy, or one with a rule of its own "
@@ -101,18 +103,22 @@ class Pullback:
 
     def again(self) -> Float64Array:
         """The outputs, by the function itself once more."""
-        return as_real(self.vector(self.function)(self.point))
+        return self.values_of(self.function)
+
+    def values_of(self, function: Callable[..., Any]) -> Float64Array:
+        """The outputs of a function of the same arguments."""
+        return as_real(prepare(self.vector(function), self.point)(self.point))
 
     @cached_property
     def evaluate(self) -> Callable[[Mapping[str, Any]], Float64Array]:
-        """The outputs at another point: compiled, where the function can be traced."""
+        """The outputs at another point: traced once, where the function can be traced."""
         vector = self.vector(self.function)
-        compiled = jax.jit(vector)
         try:
-            as_real(compiled(self.point))
+            vector = trace(vector, self.point)
+            as_real(vector(self.point))
         except Exception:  # It needs its arguments' values: it is NumPy, or it branches.
-            return lambda values: as_real(vector(values))
-        return lambda values: as_real(compiled(values))
+            vector = self.vector(self.function)
+        return lambda values: as_real(vector(values))
 
     @cached_property
     def short_eps(self) -> float:
@@ -132,7 +138,7 @@ class Pullback:
         """The Jacobian by a backward pass, a row for each cotangent that is 1 at one output."""
         ct = jnp.eye(self.n_out, dtype=self.outputs.dtype)
         try:
-            rows = jax.vmap(pull)(ct)[0]
+            rows = trace(jax.vmap(pull), ct)(ct)[0]
         except Exception:  # A rule that cannot be batched is asked for one row after another.
             each = [pull(row)[0] for row in ct]
             rows = {path: np.stack([as_real(row[path]) for row in each]) for path in self.point}
@@ -141,7 +147,7 @@ class Pullback:
     @cached_property
     def given(self) -> Leaves:
         """The Jacobian by the rule under test."""
-        return self.jacobian(self.rule)
+        return self.jacobian(self.batched_rule)
 
     def contracted(self, jacobians: Leaves, u: Float64Array) -> Leaves:
         """u · J for each argument, in the argument's shape."""

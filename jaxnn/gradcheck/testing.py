@@ -9,7 +9,11 @@ from jaxnn.gradcheck.vjp import check_vjp
 
 
 def assert_gradients(
-    loss: Callable[..., Any], gradient: Callable[..., Any], params: Any, *args: Any
+    loss: Callable[..., Any],
+    gradient: Callable[..., Any],
+    params: Any,
+    *args: Any,
+    autodiff_only: bool = False,
 ) -> GradientReport:
     """`check_gradients`, as an assertion: GradientError, an AssertionError, holds the report.
 
@@ -17,7 +21,8 @@ def assert_gradients(
     ...     jaxnn.assert_gradients(lambda w: jnp.sum(w**2), lambda w: 2 * w, np.array([0.3, 0.7]))
     >>> test_the_gradient_of_a_square()
     """
-    return check_gradients(loss, gradient, params, *args).raise_if_wrong()
+    report = check_gradients(loss, gradient, params, *args, autodiff_only=autodiff_only)
+    return report.raise_if_wrong()
 
 
 def assert_vjp(

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jaxnn.errors import JaxnnError
-from jaxnn.gradcheck.causes import diagnose_leaves, named
 from jaxnn.gradcheck.compare import (
     NOISE_FACTOR,
     Float64Array,
@@ -29,14 +28,12 @@ from jaxnn.gradcheck.directions import (
     locate,
     smooth_directions,
 )
-from jaxnn.gradcheck.engine import explain_vjp
 from jaxnn.gradcheck.explanations import sentence
 from jaxnn.gradcheck.hypotheses import BATCH
 from jaxnn.gradcheck.jacobian import (
     COMPLETE,
     Table,
     Truth,
-    beside_kinks,
     by_autodiff,
     by_differences,
     in_short_dtype,
@@ -176,7 +173,8 @@ class _Exam:
             found = found or linearity(pullback)
         self._compare()
         if not found and not all(leaf.ok for leaf in self.leaves):
-            found = self._diagnose()
+            found = self._beyond_kinks() or self._diagnose()
+        found = found or self._ties()
         if not found and not self.declared:
             found = self._directions()
         return found
@@ -208,7 +206,7 @@ class _Exam:
             self._tell_what_is_not_checked(found)
         if self.reference is None:
             return []
-        expected = as_real(pullback.vector(self.reference)(pullback.point))
+        expected = pullback.values_of(self.reference)
         if _close(found, expected, rounding):
             return []
         told = sentence("feed_forward", "the function", detail="its values are not the reference's")
@@ -240,7 +238,7 @@ class _Exam:
 
     def _tell_what_is_not_checked(self, found: Float64Array) -> None:
         assert self.meant is not None
-        expected = as_real(self.pullback.vector(self.meant)(self.pullback.point))
+        expected = self.pullback.values_of(self.meant)
         if expected.shape != found.shape:
             raise JaxnnError(
                 f"expected derivative_of= a function with {found.size} real results, as the "
@@ -265,12 +263,12 @@ class _Exam:
             self.notes += [note] if note else []
         else:
             self.table = by_differences(pullback)
+            if not self.table.ok():
+                self.truth, _ = plain_truth(pullback)
         if self.truth is not None:
             complete = n_out * (n_in + n_out) <= COMPLETE and self.cotangent is None
             rows = None if complete else _cotangents(pullback, self.cotangent is not None)
             self.table = by_autodiff(pullback, self.truth, rows, self.through)
-        elif self.table is not None and not self.table.ok():
-            self.table = beside_kinks(pullback, self.table)
         if self.table is None:
             self._only_directions()
             return
@@ -294,7 +292,7 @@ class _Exam:
         eps = self.pullback.short_eps
         name = short_name(eps)
         assert self.table is not None
-        table = in_short_dtype(self.table, eps, name)
+        table = in_short_dtype(self.table, eps)
         reports = self._reports(table)
         if all(leaf.ok and abs(leaf.ratio - 1) <= 4 * eps for leaf in reports):
             self.table, self.leaves, self.precision = table, reports, name
@@ -343,6 +341,8 @@ class _Exam:
         unknown = [self._unknown(wrong)]
         if self.cotangent is not None:
             return unknown
+        from jaxnn.gradcheck.causes import named
+
         told = self._explained()
         if told and named(told):
             return told
@@ -358,8 +358,65 @@ class _Exam:
         rest = [path for path in wrong if not any(path in f.places for f in known)]
         return [*known, *([self._unknown(rest)] if rest else [])]
 
+    def _beyond_kinks(self) -> list[Finding]:
+        """The finding where all that is wrong is on a kink."""
+        wrong = [leaf for leaf in self.leaves if not leaf.ok]
+        if any(leaf.beyond is None for leaf in wrong):
+            return []
+        leaf = wrong[0]
+        low, high = leaf.beyond or (0.0, 0.0)
+        detail = f"{leaf.given:.6g} is not between {low:.6g} and {high:.6g}"
+        text = sentence("beyond_kink", leaf.path, detail=detail)
+        return [Finding("beyond_kink", leaf.path, text)]
+
+    def _ties(self) -> list[Finding]:
+        """Entries that are wrong together, though each by itself is possible."""
+        table = self.table
+        if table is None or table.kinks is None or table.us is None:
+            return []
+        point = self.pullback.point
+
+        def of(leaves: Leaves, row: int) -> Leaves:
+            return {path: leaves[path][row].reshape(x.shape) for path, x in point.items()}
+
+        off = {p: np.abs(table.given[p] - t) > table.floor[p] for p, t in table.true.items()}
+        several = sum(part.sum(axis=1) for part in off.values()) > 1
+        for row in np.flatnonzero(several)[:MANY]:
+            given, true, floor = (of(a, row) for a in (table.given, table.true, table.floor))
+            along = table.kinks.separated(given, true, floor, table.us[row])
+            if along is None:
+                continue
+            paths = [path for path, v in along.way.items() if v.any()]
+            self.leaves = tuple(
+                replace(leaf, ok=False, wrong=int(np.count_nonzero(along.way[leaf.path])))
+                if leaf.path in paths
+                else leaf
+                for leaf in self.leaves
+            )
+            count = sum(int(np.count_nonzero(along.way[path])) for path in paths)
+            detail = (
+                f"along a direction through {count} entries on kinks yours is {along.given:.6g} "
+                f"and the function leaves open {along.low:.6g} to {along.high:.6g}"
+            )
+            text = sentence("ties", ", ".join(paths), detail=detail)
+            return [Finding("ties", paths[0], text)]
+        return []
+
+    def _open(self, found: Dispute) -> bool:
+        """Is what the backward pass claims along v one of the choices that a kink leaves?"""
+        if self.truth is None:
+            return False
+        kinks = self.truth.kinks
+        if not kinks or not kinks.continuous:
+            return False
+        low, high = kinks.between(found.v, np.eye(1, self.pullback.n_out, found.output)[0])
+        slack = 1e-9 * max(abs(low), abs(high), abs(found.given))
+        return low - slack <= found.given <= high + slack
+
     def _explained(self) -> list[Finding] | None:
         """By the backward pass of the function whose derivative is the true one."""
+        from jaxnn.gradcheck.engine import explain_vjp
+
         pullback, cotangents = self.pullback, (self.pullback.u, self.pullback.v)
         vector = self.truth.vector if self.truth else pullback.vector(pullback.function)
         return explain_vjp(
@@ -372,6 +429,8 @@ class _Exam:
         )
 
     def _causes(self, u: Float64Array) -> list[Finding]:
+        from jaxnn.gradcheck.causes import diagnose_leaves
+
         pullback, table = self.pullback, self.table
         assert table is not None
         m = self._examples()
@@ -466,9 +525,13 @@ class _Exam:
             # A direction says nothing about the inputs that it leaves where they are.
             seen |= one.smooth & all(part.all() for part in v.values())
             top, error = max(top, largest(one.derivative)), max(error, largest(one.error))
-            found = dispute(pullback, one)
-            if found is not None:
-                return [self._disputed(found)]
+            for _ in range(MANY):
+                found = dispute(pullback, one)
+                if found is None:
+                    break
+                if not self._open(found):
+                    return [self._disputed(found)]
+                one.smooth[found.output] = False
         if self.table is not None:
             return []
         if not seen.any() or error > COARSE * top:

@@ -127,15 +127,18 @@ def taylor_slope(remainder: Float64Array, noise: float, steps: Float64Array = ST
     return float(np.polyfit(np.log2(steps[usable]), logs, 1)[0])
 
 
-def kinks(gradient: Gradient, point: Point, truth: Point) -> dict[str, tuple[Any, Any]]:
+def kinks(
+    gradient: Gradient, point: Point, truth: Point, given: Point
+) -> dict[str, tuple[Any, Any]]:
     """The least and the greatest derivative of each entry beside the point; equal where smooth.
 
     A smooth derivative changes in proportion to the distance from the point; at a kink it changes
     at once, by the same amount at any distance. These are some of the derivatives beside the point,
     not all: they tell where a kink is, and `kinks.Kinks` tells what is right there.
     """
-    low, high = _beside(gradient, point, ASIDE)
-    far_low, far_high = _beside(gradient, point, 16 * ASIDE)
+    ways = _ways(point, given)
+    low, high = _beside(gradient, point, ways, ASIDE)
+    far_low, far_high = _beside(gradient, point, ways, 16 * ASIDE)
     found = {}
     for path, true in truth.items():
         least, most = np.minimum(low[path], true), np.maximum(high[path], true)
@@ -147,18 +150,30 @@ def kinks(gradient: Gradient, point: Point, truth: Point) -> dict[str, tuple[Any
     return found
 
 
-def _beside(gradient: Gradient, point: Point, t: float, draws: int = 6) -> tuple[Point, Point]:
-    """The least and the greatest of each entry of the gradient, over points at the distance t.
-
-    The first direction moves all parameters up together, and its opposite all of them down: that
-    opens and closes all units of a network. The others are random.
+def _ways(point: Point, given: Point, draws: int = 6) -> list[Point]:
+    """Directions to look along: all parameters up together, so that all units of a network open,
+    random ones, and the given gradient. Of many equal entries those win by the last to which it
+    gives something, which no random direction would find.
     """
+    ways = [direction(point, seed) for seed in range(draws)]
+    ways[0] = {path: np.abs(value) for path, value in ways[0].items()}
+    sizes = [float(np.abs(value).max(initial=0.0)) for value in given.values()]
+    if np.isfinite(sizes).all() and max(sizes, default=0.0) > 0:
+        size = max((float(np.abs(value).max(initial=0.0)) for value in point.values()), default=0.0)
+        scale = (size or 1.0) / max(sizes)
+        way = {p: np.zeros_like(value) for p, value in point.items()}
+        for path, value in given.items():
+            if path in way and value.shape == way[path].shape and not np.iscomplexobj(way[path]):
+                way[path] = scale * value
+        ways.append(way)
+    return ways
+
+
+def _beside(gradient: Gradient, point: Point, ways: list[Point], t: float) -> tuple[Point, Point]:
+    """The least and the greatest of each entry of the gradient, on both sides along each way."""
     low: Point = {}
     high: Point = {}
-    for seed in range(draws):
-        v = direction(point, seed)
-        if seed == 0:
-            v = {path: np.abs(value) for path, value in v.items()}
+    for v in ways:
         for side in (t, -t):
             for path, value in gradient(moved(point, v, side)).items():
                 low[path] = np.minimum(low.get(path, value), value)

@@ -221,12 +221,83 @@ def test_beyond_the_one_sided_derivatives_a_kink_is_no_excuse():
 
 
 def test_a_loss_that_lies_to_autodiff_does_not_convict_a_right_gradient():
-    report = jaxnn.check_gradients(
-        lambda p: (jax.lax.stop_gradient(p) * p).sum(), lambda p: 2 * p, np.arange(1.0, 5.0)
-    )
+    @jax.custom_jvp
+    def half(x):
+        return x**2
+
+    half.defjvp(lambda p, t: (p[0] ** 2, p[0] * t[0]))
+    report = jaxnn.check_gradients(lambda p: half(p).sum(), lambda p: 2 * p, np.arange(1.0, 5.0))
     assert report.ok
     assert report.witness.status == "disputes"
-    assert any("stop_gradient" in note for note in report.notes)
+    assert any("custom rule" in note for note in report.notes)
+
+
+STATES, NEXT = np.random.default_rng(0).normal(size=(2, 6, 3))
+REWARDS = np.arange(6.0)
+
+
+def temporal_difference(w):
+    target = REWARDS + 0.9 * jax.lax.stop_gradient(NEXT @ w)
+    return jnp.mean((target - STATES @ w) ** 2)
+
+
+def difference(w):
+    return REWARDS + 0.9 * NEXT @ w - STATES @ w
+
+
+def straight_through(w):
+    return ((w + jax.lax.stop_gradient(jnp.round(w) - w) - 0.3) ** 2).sum()
+
+
+#: (loss, the gradient with what is stopped held constant, that of the loss's values)
+STOPPED = [
+    (
+        temporal_difference,
+        lambda w: -2 * STATES.T @ difference(w) / 6,
+        lambda w: 2 * (0.9 * NEXT - STATES).T @ difference(w) / 6,
+    ),
+    (straight_through, lambda w: 2 * (np.round(w) - 0.3), np.zeros_like),
+]
+
+
+@pytest.mark.parametrize(("loss", "semi", "whole"), STOPPED, ids=["TD", "straight-through"])
+def test_a_semi_gradient_has_to_be_declared(loss, semi, whole):
+    w = np.array([0.4, -1.2, 0.7])
+    for gradient in (semi, whole):
+        report = jaxnn.check_gradients(loss, gradient, w)
+        assert not report.ok
+        assert "stop_gradient" in report.not_judged
+        assert "autodiff_only=True" in report.not_judged
+    declared = jaxnn.check_gradients(loss, semi, w, autodiff_only=True)
+    assert declared.ok
+    assert "differences of the loss were not asked" in declared.verdict
+    for wrong in (whole, lambda w: -semi(w)):
+        report = jaxnn.check_gradients(loss, wrong, w, autodiff_only=True)
+        assert not report.ok
+        assert report.cause
+    report = jaxnn.check_gradients(loss, lambda w: semi(w) + 1.0, w)
+    assert not report.ok
+    assert report.cause
+
+
+def iterated(w):
+    """cos(cos(…)) until it has converged: how often depends on w."""
+    start = jnp.asarray(0), w, w + 1
+    going = lambda c: jnp.abs(c[1] - c[2]).max() > 1e-3  # noqa: E731
+    return jax.lax.while_loop(going, lambda c: (c[0] + 1, jnp.cos(c[1]), c[1]), start)[1].sum()
+
+
+def test_a_loss_with_a_while_loop_is_differentiated_forward():
+    w = np.array([0.3, 0.8])
+    right = jax.jacfwd(iterated)
+    assert jaxnn.check_gradients(iterated, right, w).ok
+    assert not jaxnn.check_gradients(iterated, lambda w: 1.01 * right(w), w).ok
+
+
+def test_a_while_loop_of_too_many_parameters_is_one_line_that_says_what_to_do():
+    with pytest.raises(JaxnnError, match=r"lax\.scan") as caught:
+        jaxnn.check_gradients(iterated, lambda w: w, np.zeros(5000))
+    assert "\n" not in str(caught.value)
 
 
 def test_a_function_that_is_another_one_when_traced():

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxnn import check_gradients
+from jaxnn import check_gradients, check_vjp
 from jaxnn.gradcheck.kinks import Kinks
 
 from ..faults.kinks import SETTINGS, kinked_problem
@@ -178,5 +178,120 @@ def test_a_rule_of_its_own_is_followed_or_seen_through():
     twice.defvjp(lambda x: (twice(x), x), lambda x, ct: (2 * ct * (x >= 0),))
     assert not Kinks(lambda p: twice(p["x"]).sum(), {"x": ZEROS})
     inside = Kinks(lambda p: twice(p["x"]).sum(), {"x": ZEROS}, through_rules=True)
-    low, high = inside.intervals({"x": 2 + ZEROS}, {"x": ZEROS}, {"x": 1e-13})["x"]
-    assert (low, high) == (pytest.approx(ZEROS), pytest.approx(ZEROS + 1))
+    row = ZEROS[None]
+    low, high = inside.intervals([{"x": 2 + row}], {"x": row}, {"x": 1e-13}, np.ones((1, 1)))["x"]
+    assert (low, high) == (pytest.approx(row), pytest.approx(row + 1))
+
+
+# -- Backward passes -------------------------------------------------------------------------------
+
+POINT = np.array([0.0, 1.0, -2.0, 0.0, 0.5, 0.0])
+
+
+def heaviside(x, at_zero):
+    return jnp.where(x == 0, at_zero, (x > 0) * 1.0).astype(x.dtype)
+
+
+def sign(x, at_zero):
+    return jnp.where(x == 0, at_zero, jnp.sign(x))
+
+
+def four_kinks(relu, absolute, clipped, least):
+    def rule(g, x):
+        inside = ((x > 0) & (x < 1)) * 1.0
+        d = heaviside(x, relu) + sign(x, absolute) + heaviside(-x, least)
+        d -= jnp.where((x == 0) | (x == 1), clipped, inside)
+        value = jax.nn.relu(x) + jnp.abs(x) - jnp.clip(x, 0, 1) + jnp.minimum(x, 0)
+        return (g * d * x.sum() + (g * value).sum(),)
+
+    return rule
+
+
+def with_four_kinks(x):
+    return (jax.nn.relu(x) + jnp.abs(x) - jnp.clip(x, 0, 1) + jnp.minimum(x, 0)) * x.sum()
+
+
+def smooth_of_kinks(x):
+    """x, by the convention ReLU′(0) = 0 with derivative 0, by 1 with derivative 2."""
+    return jax.nn.relu(x) - jax.nn.relu(-x)
+
+
+def largest_and_relu(x):
+    return x.max(0) + jax.nn.relu(x).sum(0)
+
+
+def by_shares(shares, at_zero):
+    return lambda g, x: ((shares(x).astype(g.dtype) + heaviside(x, at_zero)) * g[None],)
+
+
+def first_of(x):
+    top = x == x.max(0)[None]
+    return top & (jnp.cumsum(top, 0) == 1)
+
+
+def all_of(x):
+    top = x == x.max(0)[None]
+    return (top / top.sum(0)[None]).astype(x.dtype)
+
+
+def pooled_relu(x):
+    return jax.lax.reduce_window(jax.nn.relu(x), -jnp.inf, jax.lax.max, (2,), (2,), "VALID")
+
+
+TABLE = np.array([[0.0, 0.0, 1.0], [0.0, 2.0, 1.0], [-1.0, 0.0, 1.0]])
+WINDOWS = np.array([0.0, 0.0, 1.0, 1.0, -1.0, 0.0])
+
+#: (function, point, rules that are right, rules that are wrong)
+BACKWARD = {
+    "four kinks in one entry": (
+        with_four_kinks, POINT,
+        [four_kinks(0, 0, 0, 0), four_kinks(1, -1, 1, 0), four_kinks(0.5, 0.3, 0.2, 0.9),
+         four_kinks(0, 1, 0, 1)],
+        [four_kinks(2, 1, 0, 1), four_kinks(0, -1.5, 1, 0)]),
+    "a smooth function of kinks": (
+        smooth_of_kinks, POINT,
+        [lambda g, x, c=c: (g * jnp.where(x == 0, c, 1.0),) for c in (0.0, 1.0, 2.0)],
+        [lambda g, x: (g * jnp.where(x == 0, 3.0, 1.0),)]),
+    "ties beside kinks": (
+        largest_and_relu, TABLE,
+        [by_shares(first_of, 1.0), by_shares(all_of, 0.3)],
+        [by_shares(lambda x: x == x.max(0)[None], c) for c in (0.0, 0.5)]),
+    "pooling after ReLU": (
+        pooled_relu, WINDOWS,
+        [lambda g, x: (jnp.stack([g[0], 0 * g[0], g[1], 0 * g[1], 0 * g[2], 0 * g[2]]),),
+         lambda g, x: (jnp.stack([0 * g[0], g[0], g[1] / 2, g[1] / 2, 0 * g[2], 0.7 * g[2]]),)],
+        [lambda g, x: (jnp.repeat(g, 2) * heaviside(x, 3.0),)]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("referred", [False, True])
+@pytest.mark.parametrize("name", BACKWARD)
+def test_a_backward_pass_may_mix_conventions_and_go_no_further(name, referred):
+    function, point, right, wrong = BACKWARD[name]
+    for expected, rules in ((True, right), (False, wrong)):
+        for rule in rules:
+            hand = jax.custom_vjp(function)
+            hand.defvjp(lambda x: (function(x), x), lambda x, g, rule=rule: rule(g, x))
+            report = check_vjp(hand, point, reference=function if referred else None)
+            assert report.ok == expected, str(report)
+            assert not report.not_judged
+
+
+def test_of_thousands_of_equal_entries_each_convention_is_right_and_a_mask_is_ties():
+    tied = np.ones(3000)
+    last = np.eye(1, 3000, 2999)[0]
+    for right in (last, last[::-1].copy(), tied / 3000):
+        report = check_gradients(jnp.max, lambda p, g=right: g, tied)
+        assert report.ok, str(report)
+    report = check_gradients(jnp.max, lambda p: (p == p.max()) * 1.0, tied)
+    assert (report.ok, report.cause) == (False, "ties")
+
+
+def test_what_jax_divides_among_equal_entries_may_go_to_one_where_the_sum_is_smooth():
+    """max(x, 0) − max(−x, 0) is x, and jax.grad of it 1; by ReLU′(0) = 0 it is 0."""
+
+    def loss(x):
+        return (jnp.maximum(x, 0) - jnp.maximum(-x, 0)).sum()
+
+    for slope, ok in ((0.0, True), (1.0, True), (2.0, True), (-0.5, False), (3.0, False)):
+        assert check_gradients(loss, lambda x, s=slope: np.full(3, s), ZEROS).ok == ok

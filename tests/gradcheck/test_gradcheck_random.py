@@ -351,7 +351,7 @@ def test_nothing_is_right_with_a_taylor_slope_of_one(power):
     report = jaxnn.check_gradients(loss, jax.grad(loss), np.arange(1.0, 5.0))
     assert report.witness.given_slope == pytest.approx(1, abs=0.2)
     assert not report.ok
-    assert "Taylor slope" in report.not_judged
+    assert "stop_gradient" in report.not_judged
 
 
 def test_a_typed_key_and_a_wrong_gradient_of_a_network():

@@ -59,6 +59,7 @@ def test_only_entries_on_a_kink_have_an_interval():
         lambda p: {"x": np.where(p["x"] > 0, 2.0 + p["x"], -1.0)},
         point,
         {"x": np.array([-1.0, 3.0, -1.0])},
+        {"x": np.zeros(3)},
     )
     low, high = low_high["x"]
     np.testing.assert_allclose(high - low, [3.0, 0.0, 0.0], atol=1e-5)
