@@ -180,7 +180,7 @@ def tanh_loss(params, X, Y):
     return mlp.loss(params, X, Y, jaxnn.nn.activations.tanh)
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("dtype", [np.float16, np.float64])
 @pytest.mark.parametrize(
     ("gradient", "cause", "first"),
@@ -475,6 +475,7 @@ TREES = {
 }
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("name", TREES)
 def test_any_tree_of_parameters(name):
     params, paths = TREES[name]

@@ -81,6 +81,7 @@ def folded(p, x):
     return jnp.sum(jax.nn.gelu(pooled) * jax.nn.relu(pooled - 0.1)) + jax.nn.logsumexp(p["W"])
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("loss", [scanned, indexed, folded])
 def test_the_tapes_backward_pass_is_that_of_jax(loss):
     params, x = {"W": rng.normal(size=(3, 3))}, rng.normal(size=(4, 3))

@@ -89,6 +89,7 @@ REGULARISED_FAULTS = [
 ]
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(("change", "code", "first"), REGULARISED_FAULTS)
 def test_a_regularised_network_is_verified_and_its_faults_are_named(change, code, first):
     def back_propagate(params, cache, Y, activation, **options):

@@ -141,6 +141,7 @@ def test_random_draws_of_numpy_gradients(fault, key):
     assert (report.ok, report.not_judged) == (fault is None, ""), str(report)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("fault", [None, *WRONG])
 def test_a_key_that_the_loss_closes_over(fault, dtype):
@@ -188,6 +189,7 @@ def with_a_small_state(key, x):
     return x * (1 + 1e-5 * next(counted))
 
 
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("fault", [None, "zeros", "twice", "b times 0.1"])
 @pytest.mark.parametrize(
     "draw",
@@ -212,6 +214,7 @@ def test_what_is_another_function_in_float64_cannot_be_judged(draw, fault):
         report.raise_if_wrong()
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("cast", ["float16", "float32", "bfloat16"])
 def test_a_loss_that_computes_in_a_short_dtype_is_judged(cast):
     params, x = params_and_data(np.float32)
@@ -272,6 +275,7 @@ def test_a_callback_of_many_numbers_runs_in_another_thread(factor):
     assert jnp.ones(3).dtype == jnp.float32
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("wrap", [lambda f: f, Host], ids=["functions", "of one name"])
 def test_callbacks_one_after_the_other(wrap):
     """Freed ones leave their address to the next."""
@@ -310,6 +314,7 @@ def test_constants_of_a_loss_are_those_of_this_loss(factor):
 # -- Widths ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("wrap", [lambda f: f, jax.jit], ids=["plain", "jitted"])
 def test_programs_of_the_user_that_hold_integers_stay_and_go_on(wrap):
     """An array of NumPy integers, in a compiled function that was used before and is used after."""
@@ -354,6 +359,7 @@ def test_nothing_is_right_with_a_taylor_slope_of_one(power):
     assert "stop_gradient" in report.not_judged
 
 
+@pytest.mark.slow
 def test_a_typed_key_and_a_wrong_gradient_of_a_network():
     params, X, Y = jaxnn_network()
     key = jax.random.key(0)

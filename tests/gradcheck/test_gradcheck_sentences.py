@@ -81,6 +81,7 @@ def test_a_cache_is_spoken_of_only_where_there_is_one():
     assert "cache" not in str(report)
 
 
+@pytest.mark.slow
 def test_nothing_that_is_right_is_followed_by_a_dispute():
     """A step of a difference may cross a kink of a ReLU network: that contradicts nobody."""
     for seed in range(12):

@@ -112,6 +112,7 @@ LARGE = [
 ]
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("reference", [None, jnp.tanh])
 @pytest.mark.parametrize(("rule", "right"), LARGE, ids=["right", "saturated", "one entry"])
 def test_every_entry_of_a_large_jacobian_is_reached(rule, right, reference):

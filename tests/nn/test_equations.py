@@ -299,6 +299,7 @@ def forward_values(name: str, dtype: str) -> tuple[Arrays, Arrays]:
         return {k: f64(v) for k, v in params.items()}, {k: f64(v) for k, v in values.items()}
 
 
+@pytest.mark.sampled(8)
 @DTYPES
 @EVERY_CASE
 def test_Z(name: str, dtype: str) -> None:
@@ -439,6 +440,7 @@ def test_cross_entropy_of_logits_far_apart(x64: None) -> None:
 # ------------------------------------------------------------------------------------ backward pass
 
 
+@pytest.mark.sampled(8)
 @DTYPES
 @EVERY_CASE
 def test_dZ_output(name: str, dtype: str) -> None:

@@ -23,6 +23,7 @@ def batch(m, seed=0):
     return jnp.asarray(X), jnp.asarray(np.eye(C, dtype=np.float32)[rng.integers(0, C, m)])
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("m", [2, 7, 9])
 def test_the_gradient_of_a_shared_batch_is_that_of_the_whole(m):
     """Also of a batch that three devices cannot share evenly, and where some have no example."""

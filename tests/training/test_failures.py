@@ -87,6 +87,7 @@ def operations(tmp_path, steps):
     return disk.count
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("for_good", [False, True], ids=["once", "for good"])
 @pytest.mark.parametrize("error", [errno.EIO, errno.ENOSPC], ids=["EIO", "ENOSPC"])
 def test_after_any_failure_the_old_or_the_new_state_is_whole(tmp_path, steps, error, for_good):
