@@ -57,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from jaxnn.runs import layout, trained
 
     network = trained.load(Path(args.run), console.notice)
-    trained.require_frame(network)
+    explore.of_member(network, args.member)
     dataset = data.load(
         args.data or network.run.data["argument"],
         notify=console.notice,

@@ -12,6 +12,7 @@ import pytest
 
 from jaxnn.errors import StorageError, UsageError
 from jaxnn.gradcheck.explanations import LESSONS
+from jaxnn.nn.activations import ACTIVATIONS
 from jaxnn.report import explore
 from jaxnn.runs.trained import Trained
 from jaxnn.training.config import Config
@@ -99,6 +100,15 @@ def test_inputs_that_are_no_images_are_refused_in_a_line():
         explore.page(explored.network(data, CONFIG), data)
 
 
+def test_images_in_colour_are_refused_in_a_line():
+    digits = trained_run.digits()
+    network = explored.network(digits, CONFIG)
+    run = network.run._replace(data=network.run.data | {"image_shape": [4, 4, 4]})
+    network = network._replace(run=run, frame=None)
+    with pytest.raises(UsageError, match="expected a run on grey images, found colours"):
+        explore.page(network, digits)
+
+
 def test_of_several_networks_one_is_shown():
     digits = trained_run.digits()
     network = explored.network(digits, replace(CONFIG, committee=2))
@@ -144,6 +154,14 @@ def test_an_equation_is_that_of_the_derivation_under_its_number(number, latex):
         return re.sub(r"\\[,;]|\\qquad|\\q?quad|\s|,|&", "", text)
 
     assert bare(latex) in bare(block)
+
+
+def test_every_activation_is_there_with_its_equation():
+    """Whoever adds one to `jaxnn/nn/activations.py` adds it here."""
+    functions = script("mathematics.js").split("const ACTIVATIONS = {")[1].split("};")[0]
+    shown = script("equations.js").split("const OF_ACTIVATION = {")[1].split("};")[0]
+    for table in (functions, shown):
+        assert {*re.findall(r"^  (\w+): ", table, re.MULTILINE)} == ACTIVATIONS.keys()
 
 
 def test_every_mistake_is_one_of_the_doctor_s():

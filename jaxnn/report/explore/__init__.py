@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 import jaxnn
 from jaxnn.data import Dataset
-from jaxnn.errors import SettingError, StorageError
+from jaxnn.errors import SettingError, StorageError, UsageError
 from jaxnn.gradcheck.explanations import LESSONS
 from jaxnn.io.files import write_bytes
 from jaxnn.nn.ensemble import is_ensemble
@@ -63,7 +63,7 @@ def page(
 ) -> str:
     """The page. Of an ensemble it shows one network, the `member`-th.
 
-    Raises `UsageError` where the inputs are no images, or there is no such member.
+    Raises `UsageError` where the inputs are no grey images, or there is no such member.
     """
     params = of_member(network, member)
     test = test or results.test(dataset, network.config, params)
@@ -85,6 +85,8 @@ def page(
 
 def of_member(network: Trained, member: int) -> Params:
     """The parameters of one network, where there may be several."""
+    if len(network.image_shape or ()) == 3:
+        raise UsageError(f"{network.run.folder}: expected a run on grey images, found colours")
     require_frame(network)
     params = network.params
     count = len(params["b1"]) if is_ensemble(params) else 1

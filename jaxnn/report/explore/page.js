@@ -470,9 +470,12 @@ function batch() {
   return { X, Y: targets([state.label, ...others.map((at) => run.images.labels[at])]), activation: run.activation };
 }
 
-// Test images that are read right, the classes in turn
-const typical = () => run.images.labels.map((_, at) => at)
-  .filter((at) => run.images.predicted[at] === run.images.labels[at] && at !== state.chosen);
+// Test images that are read right, the classes in turn; of a network that knows little, all
+function typical() {
+  const others = run.images.labels.map((_, at) => at).filter((at) => at !== state.chosen);
+  const right = others.filter((at) => run.images.predicted[at] === run.images.labels[at]);
+  return right.length > others.length / 4 ? right : others;
+}
 
 function derivatives_of(params, { X, Y, activation }, mistake) {
   const cache = feed_forward(params, X, activation);
