@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxnn import check_gradients, check_vjp
-from jaxnn.gradcheck.kinks import Kinks
+from jaxnn.gradcheck.kinks import Kinks, is_smooth
 
 from ..faults.kinks import SETTINGS, kinked_problem
 from .point import network
@@ -181,6 +181,26 @@ def test_a_rule_of_its_own_is_followed_or_seen_through():
     row = ZEROS[None]
     low, high = inside.intervals([{"x": 2 + row}], {"x": row}, {"x": 1e-13}, np.ones((1, 1)))["x"]
     assert (low, high) == (pytest.approx(row), pytest.approx(row + 1))
+
+
+STEPS = {
+    "top_k": lambda x: jax.lax.top_k(x, 1)[0],
+    "argmax": lambda x: x[jnp.argmax(x)],
+    "floor": jnp.floor,
+    "round": jnp.round,
+    "a cast": lambda x: x.astype(int) * x,
+    "sign": jnp.sign,
+    "remainder": lambda x: x % 1.0,
+    "running maximum": jax.lax.cummax,
+    "a branch": lambda x: jax.lax.cond(x[0] > 0, jnp.sin, jnp.cos, x),
+}
+
+
+def test_no_function_with_a_kink_or_a_jump_is_taken_for_a_smooth_one():
+    for name, function in {**{n: f for n, (f, *_) in FUNCTIONS.items()}, **STEPS}.items():
+        assert not is_smooth(lambda p, f=function: f(p["x"]).sum(), {"x": ZEROS}), name
+    smooth = lambda p: jax.nn.sigmoid(jnp.tanh(p["x"]) @ p["x"]) ** 3  # noqa: E731
+    assert is_smooth(smooth, {"x": ZEROS})
 
 
 # -- Backward passes -------------------------------------------------------------------------------
