@@ -245,7 +245,7 @@ def several(files: Iterable[Path], setting: "Setting", as_json: bool) -> int:
             statuses.append(status_of(report))
             verdict = ("right", "WRONG", "not judged")[statuses[-1]]
             first, cause = report.first_wrong or "", report.cause or ""
-            told = report.explanation or report.not_judged
+            told = report.explanation or report.not_judged or report.scope
             line = _row(str(file), width, verdict, first, cause, told)
         if not as_json:
             print(line, flush=True)

@@ -105,7 +105,8 @@ def _examined(path: Path, setting: Setting) -> "GradientReport":
         notes = [*examination.told(), *report.notes]
         if printed := process.printed():
             notes.append(f"the file printed {printed!r}")
-        return replace(report, title=path.name, notes=tuple(notes))
+        scope = report.scope or (reading.assumed and f"for {reading.assumed}")
+        return replace(report, title=path.name, notes=tuple(notes), scope=scope)
 
 
 class Examination:

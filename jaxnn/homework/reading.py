@@ -191,8 +191,11 @@ class Network:
     def told(self) -> str:
         output = "" if self.loss == self.output else f"{self.output} output, "
         hidden = f"{self.activation}, " if len(self.layout.layers) > 1 else ""
+        return f"{hidden}{output}{self.told_loss()}"
+
+    def told_loss(self) -> str:
         penalty = f", with λ/2 Σ‖W‖², λ = {self.l2:g}" if self.l2 else ""
-        return f"{hidden}{output}{LOSSES[self.loss][0]}, {REDUCTIONS[self.reduction]}{penalty}"
+        return f"{LOSSES[self.loss][0]}, {REDUCTIONS[self.reduction]}{penalty}"
 
     def agreeing(self, leaves: Arrays, X: Array, Y: Array, gradient: Arrays) -> int:
         """How many leaves of a gradient are this loss's, by one difference of it each."""

@@ -159,6 +159,7 @@ class Reading:
     network: Network
     forward_fits: bool
     notes: list[str]
+    assumed: str = ""  #: the loss, where neither the file nor the setting says which
 
     def instead(self) -> Network | None:
         """The network whose gradient this is, if it is that of another loss of the same outputs."""
@@ -266,8 +267,8 @@ def read(process: Process, about: dict[str, Any], setting: Setting) -> Reading:
     if best is None:
         raise _telling(errors, about)
     _, trial, nets, fits = best
-    network, notes = _decided(trial, nets, fits, about, setting)
-    return Reading(trial, network, fits, notes)
+    network, notes, known = _decided(trial, nets, fits, about, setting)
+    return Reading(trial, network, fits, notes, "" if known else network.told_loss())
 
 
 def _telling(errors: list[HomeworkError], about: dict[str, Any]) -> HomeworkError:
@@ -325,13 +326,16 @@ def _is(value: float, told: float) -> bool:
 
 def _decided(
     trial: Trial, nets: list[Network], fits: bool, about: dict[str, Any], setting: Setting
-) -> tuple[Network, list[str]]:
-    """One network of those that are left: by the gradient where it is right for one."""
+) -> tuple[Network, list[str], bool]:
+    """One network of those that are left, by the gradient where it is right for one.
+
+    With notes on what was taken for granted, and whether the loss is known and not taken so.
+    """
     answer = trial.answer
     assert answer is not None
     notes: list[str] = []
     if not fits:
-        return _nearest(trial, nets), notes
+        return _nearest(trial, nets), notes, True
     by_loss = answer.loss is not None and _is(
         nets[0].value(trial.leaves, trial.X, trial.Y), answer.loss
     )
@@ -368,7 +372,7 @@ def _decided(
             f"the file has no forward pass: {network.activation} is taken for the hidden layers; "
             "`activation` names another"
         )
-    return network, notes
+    return network, notes, by_loss or bool(setting.words())
 
 
 def _by_right_caches(trial: Trial, nets: list[Network]) -> tuple[list[Network], dict[str, Answer]]:

@@ -68,6 +68,7 @@ GLOBAL = RIGHT.replace("cache, m_batch):", "cache):")
 RETURNED = '"dZ2": dZ2, "dA1": dA1, "dZ1": dZ1, "dW1": dW1'
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     "source", [RIGHT, WITHOUT_FORWARD, GLOBAL, changed(('"dW1": dW1', RETURNED))]
 )
@@ -77,6 +78,7 @@ def test_right_files(check, source):
     assert report.witness.status == "confirms"
 
 
+@pytest.mark.slow
 def test_the_documents_sizes_and_a_sum_and_a_penalty(check):
     assert check(RIGHT, m=64, n_x=784, n_h=(64,), n_classes=10).ok
     penalty = changed(
@@ -105,6 +107,7 @@ FAULTS = [
 ]
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize(("right", "wrong", "code", "first"), FAULTS)
 def test_wrong_files_are_told_in_their_own_notation(check, right, wrong, code, first):
     report = check(changed((right, wrong)))
@@ -115,6 +118,7 @@ SHORT = 'dZ2 = (cache["A2"] - Y).astype(np.float32)'
 LEAVES = "dW1, db1, dW2, db2 = (v.astype('f2') for v in (dW1, db1, dW2, db2))\n    return {"
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(
     ("change", "precision"),
     [
@@ -169,6 +173,7 @@ def back_propagate(X, Y, params, cache, m_batch):
 """
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(("layer", "first"), [(0, None), (3, "dZ2"), (2, "dZ1")])
 def test_three_layers(check, layer, first):
     report = check(f"WRONG = {layer}\n{THREE_LAYERS}", n_h=(7, 13))
@@ -182,6 +187,7 @@ def test_the_right_equation_is_written_with_examples_as_columns(check):
     assert "Write dW1 = dZ1 @ X.T / m (without / m if dZ1 has it" in report.explanation
 
 
+@pytest.mark.slow
 def test_nobody_is_told_to_write_the_line_that_is_there(check):
     stale = ("dA1 =", 'params["W2"] = params["W2"] - 0.1 * dW2\n    W2 = params["W2"]\n    dA1 =')
     as_written = ('params["W2"].T @ dZ2', "W2.T @ dZ2")
@@ -229,6 +235,7 @@ def test_what_a_file_prints_does_not_get_in_the_way(check):
     assert report.notes[-1] == "the file printed 'hello'"
 
 
+@pytest.mark.slow
 def test_a_processes_children_end_with_it(check, tmp_path):
     start = "subprocess.Popen([sys.executable, '-c', 'input()'])\n    dZ2 ="
     source = "import subprocess, sys\n" + changed(("dZ2 =", start))
