@@ -120,6 +120,23 @@ def matched(
     return given
 
 
+def attributes(made: Any) -> dict[str, Any]:
+    """The attributes of an object; none where it has no room for others than its own."""
+    found: dict[str, Any] = getattr(made, "__dict__", {})
+    return found
+
+
+def own_rate(reader: Reader, function: Callable[..., Any]) -> float | None:
+    """A learning rate that is written into a function: `lr = 0.1`."""
+    node = reader.node(function)
+    for n in ast.walk(node) if node else ():
+        if isinstance(n, ast.Assign) and isinstance(n.value, ast.Constant):
+            names = [t.id for t in n.targets if isinstance(t, ast.Name)]
+            if any(role(name) == "rate" for name in names) and _scalar(n.value.value):
+                return float(n.value.value)  # type: ignore[arg-type]
+    return None
+
+
 def set_globals(reader: Reader, known: Mapping[str, Any]) -> None:
     """Globals that functions read and the file sets where it trains: `m_batch`, X, Y."""
     for path, module in reader.modules.items():
@@ -377,6 +394,8 @@ class Functions:
     def _rate(self) -> float:
         if self.takes_rate:
             return RATE
+        if own := own_rate(self.reader, self.backward):
+            return own
         rates = [v for k, v in self.module.__dict__.items()
                  if role(k) == "rate" and isinstance(v, float | int)]  # fmt: skip
         return float(rates[0]) if rates else 1.0
@@ -519,7 +538,7 @@ class Instance:
         }  # fmt: skip
         set_globals(reader, known)
         for held in ("X", "Y"):
-            for name in list(vars(made)):
+            for name in list(attributes(made)):
                 if role(name) == held and isinstance(getattr(made, name), np.ndarray | type(None)):
                     setattr(made, name, known[f"={held}"])
         answer = Answer()
@@ -530,8 +549,8 @@ class Instance:
             )
             answer.forward = numbered(arrays_in(result, returned_names(reader, function)))
             known |= _cached(result)
-            own = self._holders() | {n for n in vars(made) if role(n) in ("X", "Y")}
-            for name, value in vars(made).items():
+            own = self._holders() | {n for n in attributes(made) if role(n) in ("X", "Y")}
+            for name, value in attributes(made).items():
                 if isinstance(value, np.ndarray) and value.dtype.kind == "f" and name not in own:
                     answer.forward.setdefault(name, value.copy())
                     known.setdefault(plain(name), value)
@@ -560,7 +579,9 @@ class Instance:
     def _rate(self, made: Any, takes_rate: bool) -> float:
         if takes_rate:
             return RATE
-        for name, value in [*vars(made).items(), *self.module.__dict__.items()]:
+        if own := own_rate(self.reader, getattr(self.kind, self.names["backward"])):
+            return own
+        for name, value in [*attributes(made).items(), *self.module.__dict__.items()]:
             if role(name) == "rate" and isinstance(value, float | int) and value:
                 return float(value)
         return 1.0
@@ -572,7 +593,7 @@ class Instance:
         gradient: Arrays = {}
         sources: list[str] = []
         holders = [slot.holder for _, slot in slots_of(made)]
-        for name, value in vars(made).items():
+        for name, value in attributes(made).items():
             if f"self.{name}" in before or any(value is holder for holder in holders):
                 continue  # The parameters themselves.
             for key, array in numbered(arrays_in(value, name)).items():
@@ -626,7 +647,7 @@ NO_PARAMETER = re.compile(
 
 def slots_of(made: Any) -> Iterator[tuple[str, Slot]]:
     """The parameters of an object: arrays in attributes, dicts, lists, and lists of layers."""
-    for name, value in vars(made).items():
+    for name, value in attributes(made).items():
         if NO_PARAMETER.search(name) or role(name) in ("X", "Y", "output", "cache"):
             continue
         if _is_parameter(value):

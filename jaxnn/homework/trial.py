@@ -130,7 +130,8 @@ class Trial:
     ) -> Answer:
         """The file's answer at a point: X (m, n_x), Y (m, C)."""
         given = {"X": X if self.layout.rows else np.ascontiguousarray(X.T), "Y": self.given_Y(Y)}
-        groups = {"leaves": dict(leaves), "given": given}
+        # In the order of the layers, which is that of a tuple without names.
+        groups = {"leaves": {name: leaves[name] for name in self.leaves}, "given": given}
         if cache is not None:
             groups["cache"] = cache
         told, arrays = self.process.ask({"m": len(X), "l2": self.l2}, groups)

@@ -425,3 +425,47 @@ def test_sizes_may_be_numbered(check):
     source = FILES["updating.py"].replace("input_size, hidden_size, output_size", "n_in, h1, n_out")
     source = source.replace("(input_size, hidden_size)", "(n_in, h1)").replace("hidden_size", "h1")
     assert check(source.replace("output_size", "n_out")).ok
+
+
+GLOBALS = """
+import numpy as np
+
+W1, b1, W2, b2 = np.ones((3, 4)), np.zeros(4), np.ones((4, 2)), np.zeros(2)
+
+def forward(X):
+    global A1
+    A1 = np.tanh(X @ W1 + b1)
+    return A1 @ W2 + b2
+
+def backward(X, y, y_hat):
+    global W1, b1, W2, b2
+    lr = 0.1
+    d = y_hat - y
+    dA = d @ W2.T * (1 - A1 ** 2)
+    W2, b2 = W2 - lr * A1.T @ d, b2 - lr * d.sum(axis=0)
+    W1, b1 = W1 - lr * X.T @ dA, b1 - lr * dA.sum(axis=0)
+"""
+
+
+def test_parameters_may_be_globals_and_the_rate_a_constant(check):
+    report = check(GLOBALS)
+    assert report.ok, str(report)
+    assert "(W - W') / 0.1" in str(report)
+
+
+def test_expressions_without_names_are_taken_in_the_order_of_the_layers(check):
+    source = GLOBALS.replace("def forward(X)", "def forward(X, W1, b1, W2, b2)")
+    source = source.replace("def backward(X, y, y_hat)", "def backward(X, y, y_hat, W2)")
+    source = source.replace("    global W1, b1, W2, b2\n", "").split("    W2, b2 = W2 - lr")[0]
+    source += "    return X.T @ dA, dA.sum(axis=0), A1.T @ d, d.sum(axis=0)\n"
+    report = check(source)
+    assert report.ok, str(report)
+    assert "a tuple without names, taken in the order W1, b1, W2, b2" in str(report)
+
+
+def test_a_class_without_a_dict_of_attributes_is_told_in_one_line(check):
+    source = FILES["updating.py"].replace(
+        "class NeuralNetwork:", 'class NeuralNetwork:\n    __slots__ = ("W1", "b1", "W2", "b2")\n'
+    )
+    with pytest.raises(HomeworkError, match="keeps no arrays of weights in its attributes"):
+        check(source)
