@@ -323,8 +323,14 @@ CONTAINERS = (as_npz, as_hdf5, as_npy, as_matlab, as_several_hdf5)
 
 
 class TestNamedArrays:
-    @pytest.mark.parametrize("container", CONTAINERS, ids=lambda c: c.__name__)
-    @pytest.mark.parametrize("names", NAMES)
+    @pytest.mark.parametrize(
+        ("names", "container"),
+        [
+            *((names, as_npz) for names in NAMES),
+            *(("keras", container) for container in CONTAINERS[1:]),
+            ("course", as_several_hdf5),
+        ],
+    )
     def test_are_found_by_their_names(self, tmp_path, names, container):
         looked_at(load(str(container(tmp_path, named(NAMES[names])))))
 

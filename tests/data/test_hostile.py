@@ -119,16 +119,17 @@ def small_hdf5(tmp_path):
 def test_flipped_bytes_of_a_small_hdf5(small_hdf5, one_process):
     """Where every chunk is compressed, no flipped byte goes unseen or changes a pixel."""
     right = load(str(small_hdf5)).fingerprint()
-    found = outcomes(small_hdf5, small_hdf5, flips(small_hdf5.read_bytes(), step=5))
-    assert len(found) > 400
+    found = outcomes(small_hdf5, small_hdf5, flips(small_hdf5.read_bytes(), step=13))
+    assert len(found) > 150
     assert set(found) == {"refused", right}
 
 
-def test_every_truncation_of_a_small_hdf5(small_hdf5, one_process):
-    found = outcomes(small_hdf5, small_hdf5, truncations(small_hdf5.read_bytes()))
+def test_truncations_of_a_small_hdf5(small_hdf5, one_process):
+    found = outcomes(small_hdf5, small_hdf5, truncations(small_hdf5.read_bytes(), step=17))
     assert set(found) == {"refused"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", HDF5)
 def test_flipped_bytes_in_hdf5(options, tmp_path, one_process):
     """The same in the format that is usual, whose files are large. (All bits take minutes:
@@ -139,6 +140,7 @@ def test_flipped_bytes_in_hdf5(options, tmp_path, one_process):
     assert set(found) == {"refused", right}
 
 
+@pytest.mark.slow
 def test_truncated_hdf5(tmp_path, one_process):
     path = write_checked(tmp_path / "set.hdf5", HDF5["compressed"])
     assert set(outcomes(path, path, truncations(path.read_bytes(), step=53))) == {"refused"}
