@@ -211,6 +211,7 @@ def pulled_back(
     except UNTRACEABLE:
         outputs, pull = jax.vjp(function, point)
         return outputs, pull, pull
+    pull = _as_jax(pull)  # A rule finds arrays of JAX among what its forward pass has kept.
 
     def traced(cotangent: Any) -> Any:
         try:

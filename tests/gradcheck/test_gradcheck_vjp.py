@@ -366,3 +366,14 @@ def test_a_function_of_numpy_is_refused_in_words():
         jaxnn.check_vjp(lambda x: np.sin(x), np.ones(3))
     assert "\n" not in str(refused.value)
     assert refused.value.__suppress_context__
+
+
+@pytest.mark.parametrize("convert", [np.asarray, jnp.asarray], ids=["numpy", "jax"])
+def test_a_rule_finds_arrays_of_jax_among_its_residuals(convert):
+    def without(x, n):
+        return jnp.where(jnp.arange(5) >= n, jnp.cumprod(x.at[n].set(1.0)), 0.0)
+
+    products = by_hand(
+        lambda g, x: (jnp.stack([without(x, n) for n in range(5)]) @ g,), lambda x: jnp.cumprod(x)
+    )
+    assert jaxnn.check_vjp(products, convert([0.7, 1.3, 0.0, -2.0, 0.4])).ok
