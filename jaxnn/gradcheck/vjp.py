@@ -584,7 +584,7 @@ def _in_the_callers_dtype(
     pullback, table = exam.pullback, exam.table
     assert table is not None
     named = pullback.tree._replace(values=tuple(jax.tree.leaves(list(args))))
-    real = named.real()
+    real = {path: jnp.asarray(value) for path, value in named.real().items()}
     vector = pullback.vector(function, named)
     outputs, pull = jax.vjp(vector, real)
     # NumPy's float64 is float32 for jax, unless it is told otherwise.
