@@ -90,7 +90,8 @@ class Target:
     def stand(self, backward: Backward) -> None:
         self.now = np.concatenate([v.ravel() for v in backward.gradient().values()])
         #: Numbers larger than the true ones are rounded more.
-        grown = largest(np.nan_to_num(self.given)) / max(largest(self.now), 1e-300)
+        finite = np.where(np.isfinite(self.given), self.given, 0.0)
+        grown = largest(finite) / max(largest(self.now), 1e-300)
         self.limit = self.floor * max(1.0, grown)
         self.settled = np.array([path in self.accepted for path in self.paths], bool)
         self.right = self.leaves_right(self.now[None])[0]
@@ -382,7 +383,7 @@ class Search:
         if base is None or abs(c) < 1e-12:
             return None
         if trial.affine:
-            return replace(base, said=base.said.format(factor=f"{-c:.6g}"), factor=c)
+            return replace(base, said=base.said.replace("{factor}", f"{-c:.6g}"), factor=c)
         name, value = self.named(abs(c))
         if i >= 0 and abs(c - 1) < 1e-9:
             return None
@@ -401,7 +402,7 @@ class Search:
         if i < 0:
             return replace(
                 base,
-                said=base.said.format(factor=told),
+                said=base.said.replace("{factor}", told),
                 cost=cost,
                 factor=signed,
                 free=0 if name else 1,

@@ -379,3 +379,31 @@ def test_a_search_that_fails_costs_the_cause_and_not_the_verdict(monkeypatch):
     with pytest.warns(RuntimeWarning, match="nobody has thought of"):
         report = check_gradients(scanned, lambda p, x: {"W": -p["W"]}, params, x)
     assert (report.ok, report.cause) == (False, "unknown")
+
+
+def test_braces_in_the_users_line_are_the_users():
+    """`p[f"W{i}"]` is quoted as it stands, in the place of a step that was fitted too."""
+    params = {"W1": rng.normal(size=(3, 4)), "W2": rng.normal(size=(4, 2))}
+    x = rng.normal(size=(5, 3))
+
+    def loss(p, x):
+        h = x
+        for i in (1, 2):
+            h = jnp.sin(h @ p[f"W{i}"])
+        return jnp.sum(h)
+
+    h = np.sin(x @ params["W1"])
+    d2 = np.cos(h @ params["W2"])
+    dW2 = h.T @ d2
+    d1 = d2 @ (params["W2"] - 0.1 * dW2).T * np.cos(x @ params["W1"])
+    (finding,) = findings(loss, {"W1": x.T @ d1, "W2": dW2}, params, x)
+    assert finding.code == "stale_weights"
+    assert 'p[f"W{i}"]' in finding.sentence or "p[f'W{i}']" in finding.sentence
+    assert "with step 0.1" in finding.sentence
+
+
+def test_an_infinite_entry_is_no_licence_for_the_others():
+    right = chain_backward(CHAIN, *DATA)
+    given = {**right, "b1": right["b1"] + np.inf, "b2": 2 * right["b2"]}
+    found = findings(chain, given, CHAIN, *DATA)
+    assert {(f.code, f.places) for f in found} == {("non_finite", ("b1",)), ("scale", ("b2",))}
