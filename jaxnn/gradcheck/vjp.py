@@ -1,6 +1,6 @@
 """`check_vjp`: the backward pass of a `jax.custom_vjp` function, against all of its Jacobian."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -222,7 +222,9 @@ class _Exam:
         u = np.abs(self.pullback.u)
         return largest(*self.pullback.contracted(sizes, u).values(), as_real(outputs))
 
-    def own_truth(self, vector: Callable[..., Any], real: Leaves, named: Tree) -> Leaves | None:
+    def own_truth(
+        self, vector: Callable[..., Any], real: Mapping[str, Any], named: Tree
+    ) -> Leaves | None:
         """The true product in the caller's dtype, if autodiff goes through the function."""
         given = self.meant or self.reference
         try:
