@@ -25,6 +25,9 @@ EQUAL = 1e-7
 #: How many shares of a sorted or a pooled array are followed at most, and how long a loop.
 SHARES, LOOP = 4_000_000, 64
 
+#: A step to both sides, and how far the two changes differ at a kink, relative to their sizes.
+STEP, BEND = 1e-4, 1e-2
+
 COMPARISONS = ("gt", "ge", "lt", "le", "eq", "ne")
 CHOOSING = (*COMPARISONS, "max", "min", "abs", "sign", "clamp", "sort", "reduce_max", "reduce_min",
             "reduce_window_max", "reduce_window_min")  # fmt: skip
@@ -67,7 +70,10 @@ class Walk:
         either = next((v.either for v in given if v.either), None)
         inner = _callee(equation, self.through_rules)
         if inner is not None and (either or self.chooses(inner.jaxpr)):
-            return self.run(inner.jaxpr, inner.consts, given)
+            results = self.run(inner.jaxpr, inner.consts, given)
+            if name != "custom_jvp_call" or either:
+                return results
+            return [self.by_its_rule(equation, given, results[0]), *results[1:]]
         if name == "scan" and self.chooses(equation.params["jaxpr"].jaxpr):
             if equation.params["length"] <= LOOP:
                 return self.unrolled(equation.params, given)
@@ -77,6 +83,28 @@ class Walk:
         if either is None:
             return [Value(x, True) for x in at]
         return self.undecided(equation, given, at)
+
+    def by_its_rule(self, equation: Any, given: list[Value], inside: Value) -> Value:
+        """A function with a rule of its own: its operations are followed only where it has a kink.
+
+        The maximum and the absolute value in log(eᵃ + eᵇ) have their kinks where the function has
+        none, and its rule says the derivative there.
+        """
+        values = [v.at for v in given]
+        at = _bind(equation, values)[0]
+        if not _real(at) or any(np.shape(v.at) != np.shape(at) for v in given if v.moves):
+            return inside
+        kink = jnp.zeros(np.shape(at), bool)
+        for i, value in enumerate(given):
+            if value.moves:
+                step = STEP * jnp.maximum(1.0, jnp.abs(value.at)).astype(value.at.dtype)
+                ahead, behind = (
+                    _bind(equation, [*values[:i], value.at + t, *values[i + 1 :]])[0] - at
+                    for t in (step, -step)
+                )
+                bend = jnp.abs(ahead + behind)
+                kink |= ~(bend <= BEND * (jnp.abs(ahead) + jnp.abs(behind)))
+        return Value(jnp.where(kink, inside.at, at), True)
 
     def chooses(self, jaxpr: Any) -> bool:
         """Is there something in a program that has to be followed operation by operation?"""

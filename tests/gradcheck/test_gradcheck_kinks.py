@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import jaxnn
 from jaxnn import check_gradients, check_vjp
 from jaxnn.gradcheck.kinks import Kinks, is_smooth
 
@@ -203,13 +204,21 @@ def test_no_function_with_a_kink_or_a_jump_is_taken_for_a_smooth_one():
     assert is_smooth(smooth, {"x": ZEROS})
 
 
+@pytest.mark.parametrize("at_zero", [0.0, 0.5, 1.0])
+def test_kinks_inside_a_function_that_has_none_leave_nothing_open(at_zero):
+    """log(1 + eˣ) is a maximum and an absolute value on the way, and its derivative at 0 is 1/2."""
+    by_hand = lambda x: np.where(x == 0, at_zero, 1 / (1 + np.exp(-x)))  # noqa: E731
+    report = jaxnn.check_gradients(lambda x: jnp.logaddexp(0.0, x).sum(), by_hand, POINT)
+    assert report.ok == (at_zero == 0.5), str(report)
+
+
 # -- Backward passes -------------------------------------------------------------------------------
 
 POINT = np.array([0.0, 1.0, -2.0, 0.0, 0.5, 0.0])
 
 
 def heaviside(x, at_zero):
-    return jnp.where(x == 0, at_zero, (x > 0) * 1.0).astype(x.dtype)
+    return jnp.where(x == 0, at_zero, (x > 0).astype(x.dtype)).astype(x.dtype)
 
 
 def sign(x, at_zero):
@@ -218,7 +227,7 @@ def sign(x, at_zero):
 
 def four_kinks(relu, absolute, clipped, least):
     def rule(g, x):
-        inside = ((x > 0) & (x < 1)) * 1.0
+        inside = ((x > 0) & (x < 1)).astype(x.dtype)
         d = heaviside(x, relu) + sign(x, absolute) + heaviside(-x, least)
         d -= jnp.where((x == 0) | (x == 1), clipped, inside)
         value = jax.nn.relu(x) + jnp.abs(x) - jnp.clip(x, 0, 1) + jnp.minimum(x, 0)
@@ -251,7 +260,7 @@ def first_of(x):
 
 def all_of(x):
     top = x == x.max(0)[None]
-    return (top / top.sum(0)[None]).astype(x.dtype)
+    return top.astype(x.dtype) / top.sum(0)[None].astype(x.dtype)
 
 
 def pooled_relu(x):
