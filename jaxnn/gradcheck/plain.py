@@ -28,12 +28,15 @@ def without_rules(
 def without_stops(function: Callable[[Any], Any], operand: Any) -> Callable[[Any], Any] | None:
     """The function of one tree as if there were no `stop_gradient` in it; None if there is none."""
     closed, shapes = jax.make_jaxpr(function, return_shape=True)(operand)
-    names = {e.primitive.name for jaxpr in all_jaxprs(closed.jaxpr) for e in jaxpr.eqns}
-    if "stop_gradient" not in names:
+    if not _stops(closed.jaxpr):
         return None
     program = jaxpr_as_fun(_closed(closed, {custom_jvp_call_p}, passed=True))
     structure = jax.tree.structure(shapes)
     return lambda operand: jax.tree.unflatten(structure, program(*jax.tree.leaves(operand)))
+
+
+def _stops(program: Any) -> bool:
+    return any(e.primitive.name == "stop_gradient" for j in all_jaxprs(program) for e in j.eqns)
 
 
 def _closed(closed: ClosedJaxpr, replaced: set[Any], passed: bool = False) -> ClosedJaxpr:
@@ -46,6 +49,10 @@ def _open(jaxpr: Jaxpr, replaced: set[Any], passed: bool) -> Jaxpr:
         params = {name: _param(value, replaced, passed) for name, value in equation.params.items()}
         if passed and equation.primitive.name == "stop_gradient":
             equations.append(equation.replace(primitive=jax.lax.copy_p, params={}))
+        elif (
+            passed and equation.primitive in replaced and not _stops(equation.params["call_jaxpr"])
+        ):
+            equations.append(equation)  # Its rule is another convention at a kink, and no stop.
         elif equation.primitive in replaced:
             inner = {"call_jaxpr": params["call_jaxpr"]}
             equations.append(equation.replace(primitive=closed_call_p, params=inner))

@@ -324,3 +324,18 @@ def test_what_jax_divides_among_equal_entries_may_go_to_one_where_the_sum_is_smo
 
     for slope, ok in ((0.0, True), (1.0, True), (2.0, True), (-0.5, False), (3.0, False)):
         assert check_gradients(loss, lambda x, s=slope: np.full(3, s), ZEROS).ok == ok
+
+
+@pytest.mark.parametrize("at_zero", [0.0, 1.0])
+def test_a_stop_gradient_that_changes_nothing_decides_nothing_at_a_kink(at_zero):
+    """Softmax holds its maximum constant; ReLU's rule at 0 is another than that of a maximum."""
+
+    def loss(x):
+        return -jax.nn.log_softmax(jax.nn.relu(x))[1]
+
+    def by_hand(x):
+        e = np.exp(np.maximum(x, 0))
+        return (e / e.sum() - np.eye(len(x))[1]) * np.where(x == 0, at_zero, x > 0)
+
+    report = jaxnn.check_gradients(loss, by_hand, POINT)
+    assert report.ok, str(report)
