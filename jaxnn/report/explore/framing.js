@@ -2,6 +2,7 @@
 // and with its rounding: what is float32 there is rounded to float32 here.
 
 const LEAST_CONTRAST = 0.02, NOISE_DEVIATIONS = 4.5, DUST = 0.03, FAINT = 0.125;
+const EDGE_SHARE = 0.9, EDGE_CONTRAST = 0.15, MOST_TOUCHING = 0.005, CORNER_CONTRAST = 0.3;
 const f32 = Math.fround;
 
 class NoInk extends Error {}
@@ -12,9 +13,10 @@ const image = (h, w, data = new Float32Array(h * w)) => ({ h, w, data });
 // `grey` in [0, 1], dark on light or light on dark; the result has the frame's shape, and the
 // brightness `paper` with `ink` on it. Throws NoInk.
 function prepare(grey, frame, paper = 0, ink = 1) {
-  let strokes = ink_of(grey);
-  if (Math.max(grey.h, grey.w) > Math.max(...frame.shape)) {
-    strokes = image(grey.h, grey.w, strokes.data.map((s) => (s < f32(FAINT) ? 0 : s)));
+  const size = Math.max(grey.h, grey.w);
+  let strokes = ink_of(without_edges(grey));
+  if (size > Math.max(...frame.shape)) {
+    strokes = image(strokes.h, strokes.w, strokes.data.map((s) => (s < f32(FAINT) ? 0 : s)));
   }
   const placed = placed_in(fitted(cropped(without_dust(strokes)), frame.box), frame);
   const span = f32(ink - paper);
@@ -26,13 +28,59 @@ function median(values) {
   return sorted.length % 2 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
 }
 
+// The pixels along the four sides, a corner twice
+function border_of({ h, w, data }) {
+  const border = [];
+  for (let x = 0; x < w; x++) border.push(data[x], data[(h - 1) * w + x]);
+  for (let y = 0; y < h; y++) border.push(data[y * w], data[y * w + w - 1]);
+  return border;
+}
+
+const contrast = (data) => f32(largest(data) + largest(data.map((value) => -value)));
+
+function part({ w, data }, top, bottom, left, right) {
+  const found = image(bottom - top, right - left);
+  for (let y = top; y < bottom; y++) {
+    found.data.set(data.subarray(y * w + left, y * w + right), (y - top) * found.w);
+  }
+  return found;
+}
+
+// Without a frame around the drawing, and without the dark edge that a scan has
+function without_edges(grey) {
+  const { h, w, data } = grey, middle = f32(median(data));
+  const apart = f32(f32(EDGE_CONTRAST) * contrast(data));
+  const above = image(h, w, data.map((value) =>
+    Math.abs(f32(value - middle)) > apart ? Math.sign(value - middle) : 0));
+  const down = new Float64Array(h), across = new Float64Array(w);
+  above.data.forEach((sign, at) => {
+    down[Math.floor(at / w)] += sign / w;
+    across[at % w] += sign / h;
+  });
+  const [top, bottom] = within(down), [left, right] = within(across);
+  if (bottom - top === h && right - left === w) return grey;
+  if (bottom <= top || right <= left) return grey;
+  const framed = top > 0 && bottom < h && left > 0 && right < w;
+  const touching = border_of(part(above, top, bottom, left, right));
+  const share = touching.filter((sign) => sign !== 0).length / touching.length;
+  return framed || share <= MOST_TOUCHING ? part(grey, top, bottom, left, right) : grey;
+}
+
+// From where to where the lines are left when those at the ends go that are another's throughout
+function within(shares) {
+  const n = shares.length, most = Math.max(1, n >> 3);
+  const whole = (at) => Math.abs(shares[at]) >= EDGE_SHARE - 1e-7;
+  let first = 0, last = 0;
+  while (first < Math.min(most, n) && whole(first)) first++;
+  while (last < Math.min(most, n) && whole(n - 1 - last)) last++;
+  return [first, n - last];
+}
+
 // The paper as 0, the darkest or brightest ink as 1
 function ink_of(grey) {
   const { h, w } = grey, paper = paper_of(grey);
   const difference = grey.data.map((value, at) => value - paper.data[at]);
-  const border = [];
-  for (let x = 0; x < w; x++) border.push(difference[x], difference[(h - 1) * w + x]);
-  for (let y = 0; y < h; y++) border.push(difference[y * w], difference[y * w + w - 1]);
+  const border = border_of({ h, w, data: difference });
   const noise = f32(NOISE_DEVIATIONS * median(border.map(Math.abs)));
   const lighter = difference.map((d) => Math.max(f32(d - noise), 0));
   const darker = difference.map((d) => Math.max(f32(-d - noise), 0));
@@ -64,8 +112,15 @@ function paper_of({ h, w, data }) {
     return Float32Array.from({ length }, (_, i) =>
       corners[0] + f32(f32(corners[1] - corners[0]) * f32(i * step)));
   };
-  const top = along([corner(0, 0), corner(0, w - patch)], w);
-  const bottom = along([corner(h - patch, 0), corner(h - patch, w - patch)], w);
+  const edge = f32(median(border_of({ h, w, data })));
+  const limit = f32(f32(CORNER_CONTRAST) * contrast(data));
+  const found = [[0, 0], [0, w - patch], [h - patch, 0], [h - patch, w - patch]]
+    .map(([y, x]) => corner(y, x));
+  const inked = found.map((value) => Math.abs(f32(value - edge)) > limit);
+  // Ink in a corner, up to which the picture was cut, is no paper.
+  const papers = inked.every(Boolean) ? found : found.map((value, i) => (inked[i] ? edge : value));
+  const top = along(papers.slice(0, 2), w);
+  const bottom = along(papers.slice(2), w);
   const paper = image(h, w);
   for (let y = 0; y < h; y++) {
     const down = f32(h > 1 ? y / (h - 1) : 0);
